@@ -1,0 +1,194 @@
+"""The model folder that leaves a run: all that translate, evaluate and export need. Copy it anywhere.
+
+    config.yaml         languages, model, decoding settings and the test sets of the run
+    tokenizer.model     or source.model and target.model
+    model.safetensors   float32 weights by parameter name
+    card.json           where the model comes from
+
+Nothing in it is code: YAML is read with the safe loader and checked against the dataclasses, weights are
+plain arrays whose shapes must be those of the settings.
+"""
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from nmt.data.tokenizer import Tokenizer
+from nmt.model.config import TransformerConfig
+from nmt.model.transformer import Transformer
+
+FORMAT = 1
+WEIGHTS_FILE = "model.safetensors"
+SETTINGS_FILE = "config.yaml"
+CARD_FILE = "card.json"
+
+
+class BundleError(ValueError):
+    """A model folder that cannot be used; the message names the file and the way out."""
+
+
+@dataclass(slots=True)
+class BundleSettings:
+    """What config.yaml holds."""
+
+    source_language: str
+    target_language: str
+    source_vocabulary_size: int
+    target_vocabulary_size: int
+    model: TransformerConfig
+    decoding: dict[str, Any] = field(default_factory=dict)
+    # Named test sets of the run, as `CorpusConfig` values.
+    test: dict[str, dict[str, Any]] = field(default_factory=dict)
+    format: int = FORMAT
+
+
+@dataclass(slots=True)
+class Bundle:
+    """A model folder in memory, ready to translate."""
+
+    folder: Path
+    settings: BundleSettings
+    model: Transformer
+    tokenizer: Tokenizer
+    card: dict[str, Any]
+
+
+def locate(path: str | Path) -> Path:
+    """The model folder that a run folder, checkpoint or model folder stands for.
+
+    Raises:
+        BundleError: there is none.
+    """
+    given = Path(path)
+    if not given.exists():
+        raise BundleError(f"model={path}: no such folder; give a run, a checkpoint or a model folder")
+    folder = given.parent if given.name == WEIGHTS_FILE else given
+    for candidate in (folder, folder / "model"):
+        if (candidate / WEIGHTS_FILE).is_file() and (candidate / SETTINGS_FILE).is_file():
+            return candidate
+    if (folder / "checkpoints").is_dir():
+        raise BundleError(
+            f"model={path}: this run has no best model yet; it is written by its first validation"
+        )
+    raise BundleError(f"model={path}: holds no {WEIGHTS_FILE} and {SETTINGS_FILE}; it is no model folder")
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """A reader sees the old file or the new one, never half of one."""
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def write(
+    folder: Path,
+    *,
+    settings: BundleSettings,
+    tokenizer: Tokenizer,
+    weights: dict[str, Tensor],
+    card: dict[str, Any],
+) -> None:
+    """Write or renew a model folder, each file whole or not at all; the weights come last."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(folder)
+    plain = OmegaConf.to_container(OmegaConf.structured(settings.model), enum_to_str=True)
+    text = yaml.safe_dump({**asdict(settings), "model": plain}, sort_keys=False, allow_unicode=True)
+    _replace(folder / SETTINGS_FILE, text.encode())
+    _replace(folder / CARD_FILE, (json.dumps(card, indent=2, ensure_ascii=False) + "\n").encode())
+    partial = folder / f".{WEIGHTS_FILE}.partial"
+    save_file({name: weight.cpu().contiguous() for name, weight in weights.items()}, partial)
+    with partial.open("rb+") as file:
+        os.fsync(file.fileno())
+    partial.replace(folder / WEIGHTS_FILE)
+
+
+def read_settings(path: str | Path) -> BundleSettings:
+    """
+    Raises:
+        BundleError: config.yaml is missing, damaged or of another format.
+    """
+    file = locate(path) / SETTINGS_FILE
+    try:
+        saved = yaml.safe_load(file.read_text(encoding="utf-8"))
+        if saved.get("format") != FORMAT:
+            raise BundleError(f"{file}: format {saved.get('format')} is not {FORMAT}, the one read here")
+        model = OmegaConf.merge(OmegaConf.structured(TransformerConfig), saved.pop("model"))
+        return BundleSettings(model=OmegaConf.to_object(model), **saved)  # type: ignore[arg-type]
+    except BundleError:
+        raise
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, OmegaConfBaseException) as error:
+        raise BundleError(f"{file}: cannot be read: {_first_line(error)}") from error
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise BundleError(f"{file}: not the settings of a model: {_first_line(error)}") from error
+
+
+def load(path: str | Path, *, device: torch.device, dtype: torch.dtype = torch.float32) -> Bundle:
+    """
+    Raises:
+        BundleError: a file is missing or damaged, or the weights do not fit the settings.
+    """
+    folder = locate(path)
+    settings = read_settings(folder)
+    tokenizer = Tokenizer.load(folder)
+    vocabularies = (tokenizer.source_vocabulary_size, tokenizer.target_vocabulary_size)
+    if vocabularies != (settings.source_vocabulary_size, settings.target_vocabulary_size):
+        raise BundleError(f"{folder}: tokenizer and {SETTINGS_FILE} name different vocabulary sizes")
+    file = folder / WEIGHTS_FILE
+    try:
+        # Without memory: what the settings claim is compared with the file before anything is allocated.
+        with torch.device("meta"):
+            model = _build(settings)
+        with safe_open(file, framework="pt") as weights:
+            _check_shapes(file, model, weights)
+            model = _build(settings)
+            for name, parameter in model.named_parameters():
+                parameter.data.copy_(weights.get_tensor(name))
+    except (OSError, SafetensorError, RuntimeError, OverflowError) as error:
+        raise BundleError(f"{file}: cannot be read: {_first_line(error)}") from error
+    card = _read_card(folder / CARD_FILE)
+    model = model.to(device=device, dtype=dtype).eval().requires_grad_(False)
+    return Bundle(folder, settings, model, tokenizer, card)
+
+
+def _build(settings: BundleSettings) -> Transformer:
+    return Transformer(
+        settings.model,
+        source_vocabulary_size=settings.source_vocabulary_size,
+        target_vocabulary_size=settings.target_vocabulary_size,
+    )
+
+
+def _check_shapes(file: Path, model: Transformer, weights: Any) -> None:
+    expected = {name: list(parameter.shape) for name, parameter in model.named_parameters()}
+    found = {name: weights.get_slice(name).get_shape() for name in weights.keys()}  # noqa: SIM118
+    for name in expected.keys() | found.keys():
+        if expected.get(name) != found.get(name):
+            raise BundleError(
+                f"{file}: {name} has shape {found.get(name)}, {SETTINGS_FILE} describes {expected.get(name)}"
+            )
+
+
+def _read_card(file: Path) -> dict[str, Any]:
+    try:
+        card = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return card if isinstance(card, dict) else {}
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,26 @@
+"""Settings of this process that make computing on a CPU fast; applied before torch is imported."""
+
+import ctypes
+import os
+import sys
+
+# Numbers of <malloc.h>.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+
+
+def tune() -> None:
+    """Let threads sleep while they wait, and keep freed memory for the next tensor.
+
+    Threads that spin are up to seven times slower than one thread on a busy machine. glibc gives
+    large blocks back to the system after every operation and has them zeroed at the next: half as
+    fast again without that. Environment variables that the user has set stay as they are.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if sys.platform != "linux" or {"MALLOC_MMAP_THRESHOLD_", "LD_PRELOAD"} & os.environ.keys():
+        return
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return  # another C library
+    mallopt(_M_MMAP_THRESHOLD, 1 << 30)
+    mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)

@@ -1,0 +1,272 @@
+"""`nmt train`: a corpus in, a scored model out."""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nmt import bundle
+from nmt.cli.evaluate import evaluate_model
+from nmt.config import TrainConfig, to_yaml
+from nmt.data.batching import BatchShape, batch_shapes
+from nmt.data.loader import Loader
+from nmt.data.preparation import PreparedData, prepare, read_texts
+from nmt.data.tokenizer import BEGIN_ID
+from nmt.decoding.translator import Translator
+from nmt.evaluation.metrics import score
+from nmt.model.device import choose_device
+from nmt.model.transformer import Transformer
+from nmt.training import run_folder
+from nmt.training.checkpoint import Checkpoints, TrainState
+from nmt.training.distributed import Processes
+from nmt.training.optim import FlatParameters, Optimizer
+from nmt.training.precision import choose_dtype
+from nmt.training.tracking import Tracker
+from nmt.training.trainer import Trainer, Validation
+
+MODEL_FOLDER = "model"
+
+
+def run(config: TrainConfig) -> None:
+    """Prepare the data, train, and score the best model on the test sets."""
+    processes = Processes.start()
+    device = choose_device(config.training.device)
+    torch.set_num_threads(config.training.threads or os.cpu_count() or 1)
+    folder = run_folder.choose(config.run.folder, config.run.experiment, resume=config.resume)
+    prepared = prepare(config.data, config.tokenizer)
+    write_model = partial(_write_model, config, prepared)
+    checkpoints = Checkpoints(
+        folder / "checkpoints", keep=config.training.keep_checkpoints, write_model=write_model
+    )
+    resumed = checkpoints.newest() if config.resume else None
+    state = _first_state(config, prepared, processes, device)
+    if resumed:
+        state = checkpoints.read_state(resumed, identity=state.identity)
+
+    torch.manual_seed(config.seed)
+    model = Transformer(
+        config.model,
+        source_vocabulary_size=prepared.tokenizer.source_vocabulary_size,
+        target_vocabulary_size=prepared.tokenizer.target_vocabulary_size,
+    ).to(device)
+    parameters = FlatParameters(model, getattr(torch, state.dtype))
+    optimizer = Optimizer(parameters, config.training)
+    # The same weights everywhere, but every process draws its own dropout.
+    torch.manual_seed(config.seed + processes.rank)
+    if resumed:
+        checkpoints.restore(resumed, parameters, optimizer)
+    if processes.is_main:
+        _open_folder(folder, config, device, prepared, state)
+    processes.wait()
+    tracker = Tracker(folder, max_steps=config.training.max_steps, step=state.step, active=processes.is_main)
+    shapes = _shapes(config)
+    trainer = Trainer(
+        model=model,
+        parameters=parameters,
+        optimizer=optimizer,
+        loader=Loader(
+            prepared.train,
+            shapes,
+            begin_id=BEGIN_ID,
+            seed=config.seed,
+            device=device,
+            rank=processes.rank,
+            world_size=processes.world_size,
+        ),
+        valid=prepared.valid,
+        shapes=shapes,
+        config=config.training,
+        state=state,
+        checkpoints=checkpoints,
+        tracker=tracker,
+        processes=processes,
+        validate=_make_validate(config, prepared, model, device),
+        keep_best=partial(_keep_best, folder / MODEL_FOLDER, parameters, write_model),
+    )
+    tracker.settings(to_yaml(config))
+    tracker.say(_opening(folder, model, state, device, shapes, prepared))
+    try:
+        stopped = trainer.fit()
+        tracker.say(_closing(stopped, state, folder))
+    finally:
+        tracker.close()
+        processes.stop()
+    if stopped == "signal":
+        raise SystemExit(128 + (trainer.signal_number or 0))
+    if processes.is_main:
+        _score_best(folder, config, device)
+
+
+def _shapes(config: TrainConfig) -> list[BatchShape]:
+    return batch_shapes(
+        config.training.max_tokens_per_batch, config.training.row_length, config.training.long_row_length
+    )
+
+
+def _first_state(
+    config: TrainConfig, prepared: PreparedData, processes: Processes, device: torch.device
+) -> TrainState:
+    """The state of a run that has not begun, with the settings a resumed run may not change."""
+    dtype = choose_dtype(config.training.precision, device)
+    training = asdict(config.training)
+    fixed = ("max_tokens_per_batch", "row_length", "long_row_length", "accumulate_batches")
+    return TrainState(
+        dtype=str(dtype).removeprefix("torch."),
+        identity={
+            "the prepared data": prepared.fingerprint,
+            "seed": str(config.seed),
+            "the number of processes": str(processes.world_size),
+            **{f"model.{name}": str(value) for name, value in asdict(config.model).items()},
+            **{f"training.{name}": str(training[name]) for name in fixed},
+        },
+    )
+
+
+def _settings(config: TrainConfig, prepared: PreparedData) -> bundle.BundleSettings:
+    return bundle.BundleSettings(
+        source_language=config.data.source_language,
+        target_language=config.data.target_language,
+        source_vocabulary_size=prepared.tokenizer.source_vocabulary_size,
+        target_vocabulary_size=prepared.tokenizer.target_vocabulary_size,
+        model=config.model,
+        decoding=asdict(config.decoding),
+        test={name: asdict(corpus) for name, corpus in config.data.test.items()},
+    )
+
+
+def _write_model(
+    config: TrainConfig,
+    prepared: PreparedData,
+    folder: Path,
+    weights: dict[str, Tensor],
+    state: TrainState,
+    validation: Validation | None = None,
+) -> None:
+    """A model folder with the given weights and where they come from."""
+    card: dict[str, Any] = {
+        "written": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "experiment": config.run.experiment,
+        "step": state.step,
+        "target_tokens": state.target_tokens,
+        "training_seconds": round(state.seconds, 1),
+        "trained_in": state.dtype,
+        "seed": config.seed,
+        "data": prepared.fingerprint,
+        **run_folder.provenance(),
+    }
+    if validation:
+        card["validation"] = {
+            "bleu": validation.bleu,
+            "chrf": validation.chrf,
+            "bleu_signature": validation.bleu_signature,
+        }
+    bundle.write(
+        folder,
+        settings=_settings(config, prepared),
+        tokenizer=prepared.tokenizer,
+        weights=weights,
+        card=card,
+    )
+
+
+def _keep_best(
+    folder: Path,
+    parameters: FlatParameters,
+    write_model: Callable[..., None],
+    state: TrainState,
+    validation: Validation,
+) -> None:
+    write_model(folder, parameters.named_views(parameters.masters), state, validation)
+
+
+def _open_folder(
+    folder: Path, config: TrainConfig, device: torch.device, prepared: PreparedData, state: TrainState
+) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
+    facts = {"dtype": state.dtype, "seed": config.seed, "data": prepared.fingerprint, "step": state.step}
+    run_folder.write_environment(folder, device=device, facts=facts)
+    run_folder.point_latest(folder)
+
+
+def _make_validate(
+    config: TrainConfig, prepared: PreparedData, model: Transformer, device: torch.device
+) -> Callable[[], Validation]:
+    """Real decoding of the validation set with the weights of the moment."""
+    sources, references = read_texts(
+        config.data.valid,
+        field="data.valid",
+        source_language=config.data.source_language,
+        target_language=config.data.target_language,
+    )
+    count = config.training.validation_sentences or len(sources)
+    sources, references = sources[:count], references[:count]
+    translator = Translator(model, prepared.tokenizer, config.decoding, device)
+
+    def validate() -> Validation:
+        translations = translator.translate(sources)
+        scores = {found.name: found for found in score(translations, references)}
+        samples = config.training.sample_sentences
+        return Validation(
+            bleu=scores["BLEU"].value,
+            chrf=scores["chrF"].value,
+            bleu_signature=scores["BLEU"].signature,
+            samples=list(zip(sources, references, translations, strict=True))[:samples],
+        )
+
+    return validate
+
+
+def _opening(
+    folder: Path,
+    model: Transformer,
+    state: TrainState,
+    device: torch.device,
+    shapes: list[BatchShape],
+    prepared: PreparedData,
+) -> str:
+    size = sum(parameter.numel() for parameter in model.parameters())
+    layout = " or ".join(f"{shape.rows} rows of {shape.row_length}" for shape in shapes)
+    begin = f"going on from step {state.step:,}" if state.step else "starting"
+    threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
+    return (
+        f"{begin} in {folder}: {size / 1e6:.1f} M parameters, {len(prepared.train):,} sentence pairs,"
+        f" batches of {layout} pieces, {state.dtype} on {device.type}{threads}"
+    )
+
+
+def _closing(stopped: str, state: TrainState, folder: Path) -> str:
+    reasons = {
+        "steps": "training.max_steps reached",
+        "minutes": "training.max_minutes reached",
+        "patience": "no better BLEU in training.patience validations",
+        "signal": "stopped by a signal; the checkpoint is written, go on with the same command and"
+        f" resume=true run.folder={folder}",
+    }
+    return (
+        f"{reasons[stopped]}: {state.step:,} steps, {state.target_tokens / 1e6:.1f} M target pieces in"
+        f" {state.seconds / 60:.1f} min ({state.target_tokens / max(state.seconds, 1e-9):,.0f}/s with"
+        f" validation), best validation BLEU {state.best_bleu:.2f} at step {state.best_step:,}"
+    )
+
+
+def _score_best(folder: Path, config: TrainConfig, device: torch.device) -> None:
+    """Scores of the best model on the test sets, as `nmt evaluate` gives them, and what to type next."""
+    model = folder / MODEL_FOLDER
+    if config.data.test:
+        evaluate_model(model, device=device)
+    source = next(
+        (corpus.source for corpus in config.data.test.values() if isinstance(corpus.source, str)), ""
+    )
+    print(
+        "\nnext:\n"
+        f"  nmt translate model={folder} input={source or 'FILE'} output=translation.txt\n"
+        f"  nmt evaluate model={folder}\n"
+        "  tensorboard --logdir runs"
+    )

@@ -1,0 +1,1 @@
+"""Search over hypotheses, and text in, text out around it."""

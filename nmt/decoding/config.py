@@ -1,0 +1,28 @@
+"""Settings of decoding. Free of heavy imports, so that a wrong setting fails at once."""
+
+from dataclasses import dataclass
+
+
+@dataclass(kw_only=True, slots=True)
+class DecodingConfig:
+    """How translations are searched for."""
+
+    # 1 is greedy search.
+    beam_size: int = 5
+    # Exponent of the length penalty ((5 + length) / 6) ^ a (Wu et al., 2016, section 7); 0 switches it off.
+    length_penalty: float = 0.6
+    # A hypothesis has at most max_length_ratio x source pieces + max_length_offset pieces.
+    max_length_ratio: float = 2.0
+    max_length_offset: int = 20
+    # Source pieces of one decoding batch, padding and beams included.
+    max_tokens_per_batch: int = 8192
+    # Source pieces translated as one sentence; longer lines are cut into parts, translated and joined.
+    max_source_pieces: int = 256
+
+    def __post_init__(self) -> None:
+        for name in ("beam_size", "max_tokens_per_batch", "max_source_pieces", "max_length_offset"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"decoding.{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("length_penalty", "max_length_ratio"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"decoding.{name} must not be negative, not {getattr(self, name)}")

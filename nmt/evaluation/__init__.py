@@ -1,0 +1,1 @@
+"""Scores that always carry their signature."""

@@ -1,0 +1,112 @@
+"""Scaled dot-product and multi-head attention (Vaswani et al., 2017, section 3.2).
+
+Shapes: B rows of a packed batch or sentences, T query length, S key length, D model width,
+H heads, K head size, W beam width.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nmt.model.cache import LayerCache
+from nmt.model.dropout import Dropout
+
+
+def additive_mask(allowed: Tensor, dtype: torch.dtype) -> Tensor:
+    """Turn a boolean mask (True where attention is allowed) into one that is added to scores.
+
+    The forbidden value is large but finite: a row that may attend to nothing (padding) then
+    gives a uniform distribution instead of NaN.
+    """
+    mask = torch.zeros(allowed.shape, dtype=dtype, device=allowed.device)
+    return mask.masked_fill_(~allowed, torch.finfo(dtype).min / 2)
+
+
+def dot_product_attention(
+    query_BHTK: Tensor, key_BHSK: Tensor, value_BHSK: Tensor, mask: Tensor | None, dropout: Dropout
+) -> Tensor:
+    """softmax(QK^T / sqrt(K) + mask) V, shape [B, H, T, K].
+
+    Plain matrix products: for sentences of some 25 tokens they beat fused kernels, whose tiles
+    are longer than the sentences. `mask` is additive and broadcasts to [B, H, T, S].
+    """
+    scale = 1 / math.sqrt(query_BHTK.shape[-1])
+    scores_BHTS = torch.matmul(query_BHTK * scale, key_BHSK.transpose(-2, -1))
+    if mask is not None:
+        scores_BHTS += mask
+    return torch.matmul(dropout(scores_BHTS.softmax(-1)), value_BHSK)
+
+
+class MultiHeadAttention(nn.Module):
+    """Self-attention, or cross-attention when it is given a memory.
+
+    Query, key and value projections are stacked in one matrix [3D, D], as in
+    `torch.nn.MultiheadAttention`, so that self-attention takes one product for the three.
+    """
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.width = width
+        self.heads = heads
+        self.in_projection = nn.Linear(width, 3 * width)
+        self.out_projection = nn.Linear(width, width)
+        self.dropout = Dropout(dropout)
+        # The three blocks are initialised one by one: as one matrix they would start too small.
+        for block in self.in_projection.weight.chunk(3):
+            nn.init.xavier_uniform_(block)
+        nn.init.xavier_uniform_(self.out_projection.weight)
+        nn.init.zeros_(self.in_projection.bias)
+        nn.init.zeros_(self.out_projection.bias)
+
+    def forward(self, hidden_BTD: Tensor, mask: Tensor | None, memory_BSD: Tensor | None = None) -> Tensor:
+        """Attend from every position of `hidden_BTD` to itself or to `memory_BSD`; returns [B, T, D]."""
+        if memory_BSD is None:
+            query, key, value = self.split_heads(self.in_projection(hidden_BTD), 3)
+        else:
+            (query,) = self.project_query(hidden_BTD)
+            key, value = self.project_memory(memory_BSD)
+        return self.merge_heads(dot_product_attention(query, key, value, mask, self.dropout))
+
+    def step(self, hidden_BWD: Tensor, cache: LayerCache) -> Tensor:
+        """Self-attention of one new position per beam over all earlier ones; appends to `cache`."""
+        batch, beams, _ = hidden_BWD.shape
+        projected = self.in_projection(hidden_BWD).view(batch, beams, 3, self.heads, 1, -1)
+        query_BWH1K, key_BWH1K, value_BWH1K = projected.unbind(2)
+        keys_BWHTK, values_BWHTK = cache.append(key_BWH1K, value_BWH1K)
+        context = dot_product_attention(query_BWH1K, keys_BWHTK, values_BWHTK, None, self.dropout)
+        output: Tensor = self.out_projection(context.reshape(batch, beams, self.width))
+        return output
+
+    def step_memory(self, hidden_BWD: Tensor, cache: LayerCache, mask_B11S: Tensor) -> Tensor:
+        """Cross-attention of one position per beam. The beams of a sentence lie in the query
+        dimension, so that they share the sentence's keys and values."""
+        (query_BHWK,) = self.project_query(hidden_BWD)
+        context = dot_product_attention(
+            query_BHWK, cache.memory_keys_BHSK, cache.memory_values_BHSK, mask_B11S, self.dropout
+        )
+        return self.merge_heads(context)
+
+    def project_query(self, hidden_BTD: Tensor) -> tuple[Tensor, ...]:
+        """Queries alone, as a tuple of one tensor [B, H, T, K]."""
+        weight, _ = torch.split(self.in_projection.weight, [self.width, 2 * self.width])
+        bias, _ = torch.split(self.in_projection.bias, [self.width, 2 * self.width])
+        return self.split_heads(F.linear(hidden_BTD, weight, bias), 1)
+
+    def project_memory(self, memory_BSD: Tensor) -> tuple[Tensor, ...]:
+        """Keys and values of a memory, each [B, H, S, K]."""
+        _, weight = torch.split(self.in_projection.weight, [self.width, 2 * self.width])
+        _, bias = torch.split(self.in_projection.bias, [self.width, 2 * self.width])
+        return self.split_heads(F.linear(memory_BSD, weight, bias), 2)
+
+    def split_heads(self, projected: Tensor, parts: int) -> tuple[Tensor, ...]:
+        """[B, T, parts * D] -> `parts` tensors [B, H, T, K]."""
+        batch, length, _ = projected.shape
+        return projected.view(batch, length, parts, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+
+    def merge_heads(self, context_BHTK: Tensor) -> Tensor:
+        """[B, H, T, K] -> the output projection of [B, T, D]."""
+        batch, _, length, _ = context_BHTK.shape
+        merged: Tensor = self.out_projection(context_BHTK.transpose(1, 2).reshape(batch, length, self.width))
+        return merged

@@ -1,0 +1,166 @@
+"""The encoder-decoder Transformer (Vaswani et al., 2017) over packed or padded batches.
+
+Shapes: B rows of a packed batch or sentences of a decoding batch, S source length, T target length,
+W beam width, D model width, V vocabulary.
+
+In a packed batch several sentences lie one behind the other in a row. `segments` number them from 1
+within their row, 0 is padding; `positions` restart at 0 with each sentence. Source and target of a
+sentence have the same row and the same segment number.
+"""
+
+import math
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nmt.model.attention import additive_mask
+from nmt.model.cache import DecoderCache
+from nmt.model.config import NormPlacement, TiedEmbeddings, TransformerConfig
+from nmt.model.dropout import Dropout
+from nmt.model.layers import DecoderLayer, EncoderLayer, PositionEncoding, make_norm
+
+
+class Transformer(nn.Module):
+    """Encoder and decoder stacks with their embeddings and the output projection."""
+
+    def __init__(
+        self,
+        config: TransformerConfig,
+        *,
+        source_vocabulary_size: int,
+        target_vocabulary_size: int,
+        pad_id: int = 0,
+    ) -> None:
+        """
+        Raises:
+            ValueError: all embeddings are tied but the vocabularies differ in size.
+        """
+        super().__init__()
+        self.config = config
+        self.pad_id = pad_id
+        tied = config.tied_embeddings
+        if tied is TiedEmbeddings.all and source_vocabulary_size != target_vocabulary_size:
+            raise ValueError(
+                "model.tied_embeddings=all needs one joint vocabulary, not"
+                f" {source_vocabulary_size} and {target_vocabulary_size} pieces"
+            )
+        self.target_embedding = self._make_embedding(target_vocabulary_size)
+        self.source_embedding = (
+            self.target_embedding
+            if tied is TiedEmbeddings.all
+            else self._make_embedding(source_vocabulary_size)
+        )
+        self.output_projection = nn.Linear(config.width, target_vocabulary_size, bias=False)
+        if tied is TiedEmbeddings.none:
+            nn.init.normal_(self.output_projection.weight, std=config.width**-0.5)
+        else:
+            self.output_projection.weight = self.target_embedding.weight
+        self.source_positions = PositionEncoding(config)
+        self.target_positions = PositionEncoding(config)
+        self.dropout = Dropout(config.dropout)
+        self.encoder = nn.ModuleList(EncoderLayer(config) for _ in range(config.encoder_layers))
+        self.decoder = nn.ModuleList(DecoderLayer(config) for _ in range(config.decoder_layers))
+        # Pre-norm leaves the residual stream unnormalised: one more norm closes each stack.
+        pre = config.norm_placement is NormPlacement.pre
+        self.encoder_norm = make_norm(config) if pre else nn.Identity()
+        self.decoder_norm = make_norm(config) if pre else nn.Identity()
+
+    def _make_embedding(self, vocabulary_size: int) -> nn.Embedding:
+        embedding = nn.Embedding(vocabulary_size, self.config.width)
+        # Scaled up by sqrt(D) when read (section 3.4 of the paper): unit variance beside positions.
+        nn.init.normal_(embedding.weight, std=self.config.width**-0.5)
+        return embedding
+
+    def decoder_layers(self) -> Iterator[DecoderLayer]:
+        """The decoder's layers, as what they are."""
+        for layer in self.decoder:
+            assert isinstance(layer, DecoderLayer)
+            yield layer
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the weights and of the activations."""
+        return self.target_embedding.weight.dtype
+
+    @property
+    def longest_source(self) -> int | None:
+        """Longest source in pieces that the positions allow; None without a limit."""
+        return self.config.max_positions if self.source_positions.learned else None
+
+    def embed(
+        self,
+        ids: Tensor,
+        embedding: nn.Embedding,
+        encoding: PositionEncoding,
+        positions: Tensor,
+        longest: int,
+    ) -> Tensor:
+        """Embedding scaled by sqrt(D) plus position, with dropout: [..., D]."""
+        vectors = F.embedding(ids, embedding.weight) * math.sqrt(self.config.width)
+        return self.dropout(vectors + encoding(positions, longest).to(vectors.dtype))  # type: ignore[no-any-return]
+
+    def encode(self, source_BS: Tensor, positions_BS: Tensor, mask: Tensor) -> Tensor:
+        """Encoder output [B, S, D]; `mask` is additive and broadcasts to [B, H, S, S]."""
+        hidden_BSD = self.embed(
+            source_BS, self.source_embedding, self.source_positions, positions_BS, source_BS.shape[1]
+        )
+        for layer in self.encoder:
+            hidden_BSD = layer(hidden_BSD, mask)
+        encoded: Tensor = self.encoder_norm(hidden_BSD)
+        return encoded
+
+    def decode(
+        self, target_BT: Tensor, positions_BT: Tensor, mask: Tensor, memory_BSD: Tensor, memory_mask: Tensor
+    ) -> Tensor:
+        """Decoder output [B, T, D], before the output projection."""
+        hidden_BTD = self.embed(
+            target_BT, self.target_embedding, self.target_positions, positions_BT, target_BT.shape[1]
+        )
+        for layer in self.decoder:
+            hidden_BTD = layer(hidden_BTD, mask, memory_BSD, memory_mask)
+        decoded: Tensor = self.decoder_norm(hidden_BTD)
+        return decoded
+
+    def forward(
+        self,
+        *,
+        source_BS: Tensor,
+        source_segments_BS: Tensor,
+        source_positions_BS: Tensor,
+        target_BT: Tensor,
+        target_segments_BT: Tensor,
+        target_positions_BT: Tensor,
+    ) -> Tensor:
+        """Logits [B, T, V] of a packed batch; `target_BT` is the decoder's input."""
+        same_source = source_segments_BS[:, None, :, None] == source_segments_BS[:, None, None, :]
+        same_target = target_segments_BT[:, None, :, None] == target_segments_BT[:, None, None, :]
+        same_pair = target_segments_BT[:, None, :, None] == source_segments_BS[:, None, None, :]
+        source_mask = additive_mask(same_source, self.dtype)
+        # The lower triangle of the row is causal within each sentence too.
+        target_mask = additive_mask(same_target.tril(), self.dtype)
+        memory_mask = additive_mask(same_pair, self.dtype)
+        memory_BSD = self.encode(source_BS, source_positions_BS, source_mask)
+        hidden_BTD = self.decode(target_BT, target_positions_BT, target_mask, memory_BSD, memory_mask)
+        logits_BTV: Tensor = self.output_projection(hidden_BTD)
+        return logits_BTV
+
+    def start_cache(self, source_BS: Tensor, *, beam_size: int) -> DecoderCache:
+        """Encode padded sources and make the cache from which `step` decodes."""
+        mask_B11S = additive_mask((source_BS != self.pad_id)[:, None, None, :], self.dtype)
+        positions_BS = torch.arange(source_BS.shape[1], device=source_BS.device).expand_as(source_BS)
+        memory_BSD = self.encode(source_BS, positions_BS, mask_B11S)
+        layers = [layer.start_cache(memory_BSD, beam_size) for layer in self.decoder_layers()]
+        return DecoderCache(layers, mask_B11S)
+
+    def step(self, ids_BW: Tensor, cache: DecoderCache) -> Tensor:
+        """Logits [B, W, V] of the position after `ids_BW`, the newest piece of every beam."""
+        positions_BW = torch.full_like(ids_BW, cache.length)
+        hidden_BWD = self.embed(
+            ids_BW, self.target_embedding, self.target_positions, positions_BW, cache.length + 1
+        )
+        for layer, layer_cache in zip(self.decoder_layers(), cache.layers, strict=True):
+            hidden_BWD = layer.step(hidden_BWD, layer_cache, cache.memory_mask_B11S)
+        logits_BWV: Tensor = self.output_projection(self.decoder_norm(hidden_BWD))
+        return logits_BWV

@@ -1,0 +1,162 @@
+"""What survives a restart: atomic save, restore, prune.
+
+A checkpoint is a model folder (it can be evaluated and translated with) plus `optimizer.safetensors` and
+`state.json`:
+
+    checkpoints/step-00002000/{config.yaml, tokenizer.model, model.safetensors, card.json,
+                               optimizer.safetensors, state.json}
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from nmt.training.optim import FlatParameters, Optimizer
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used; the message names it and the way out."""
+
+
+@dataclass(slots=True)
+class TrainState:
+    """Everything about a run that is not a tensor. What is not here does not survive a restart."""
+
+    step: int = 0
+    # Position in the stream of batches, see `nmt.data.loader.LoaderState`.
+    epoch: int = 0
+    position: int = 0
+    target_tokens: int = 0
+    # Wall-clock seconds of the training loop over all restarts.
+    seconds: float = 0.0
+    best_bleu: float = -1.0
+    best_step: int = 0
+    validations_since_best: int = 0
+    skipped_steps: int = 0
+    loss_scale: float = 1.0
+    loss_scale_good_steps: int = 0
+    # A run goes on in the type it began with, whatever a new measurement of the device says.
+    dtype: str = "float32"
+    # Settings that must be the same for a resumed run to equal one that never stopped.
+    identity: dict[str, str] = field(default_factory=dict)
+
+
+def flush(path: Path) -> None:
+    """Force a file's content, or a folder's list of names, to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def random_states() -> dict[str, Tensor]:
+    """The generators that dropout draws from."""
+    states = {"random.cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states["random.cuda"] = torch.cuda.get_rng_state()
+    return states
+
+
+def restore_random_states(states: dict[str, Tensor]) -> None:
+    """Put back what `random_states` gave."""
+    torch.set_rng_state(states["random.cpu"])
+    if "random.cuda" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["random.cuda"])
+
+
+# Writes weights, tokenizer and settings into a folder; the training code knows nothing of their format.
+WriteModel = Callable[[Path, dict[str, Tensor], TrainState], None]
+
+
+class Checkpoints:
+    """The checkpoints of a run: the newest `keep` are kept."""
+
+    def __init__(self, folder: Path, *, keep: int, write_model: WriteModel) -> None:
+        self.folder = folder
+        self.keep = keep
+        self.write_model = write_model
+
+    def paths(self) -> list[Path]:
+        """Whole checkpoints, oldest first."""
+        found = [path for path in self.folder.glob("step-*") if path.name.removeprefix("step-").isdigit()]
+        return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
+
+    def save(self, state: TrainState, parameters: FlatParameters, optimizer: Optimizer) -> Path:
+        """Write one checkpoint whole or not at all: a temporary folder, flushed, renamed."""
+        final = self.folder / f"step-{state.step:08d}"
+        partial = self.folder / f".step-{state.step:08d}.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        self.write_model(partial, parameters.named_views(parameters.masters), state)
+        save_file({**optimizer.moments(), **random_states()}, partial / "optimizer.safetensors")
+        (partial / "state.json").write_text(json.dumps(asdict(state), indent=2) + "\n", encoding="utf-8")
+        for path in [*partial.iterdir(), partial]:
+            flush(path)
+        if final.exists():
+            shutil.rmtree(final)
+        partial.rename(final)
+        flush(self.folder)
+        for old in self.paths()[: -self.keep]:
+            shutil.rmtree(old)
+        return final
+
+    def newest(self) -> Path | None:
+        """The checkpoint to go on from."""
+        paths = self.paths()
+        return paths[-1] if paths else None
+
+    def read_state(self, path: Path, *, identity: dict[str, str]) -> TrainState:
+        """
+        Raises:
+            CheckpointError: `state.json` is missing or damaged, or a setting differs from `identity`
+                that would make the resumed run another run.
+        """
+        state = self._read_state(path)
+        for name in sorted(state.identity.keys() | identity.keys()):
+            if state.identity.get(name) != identity.get(name):
+                raise CheckpointError(
+                    f"{path}: {name} was {state.identity.get(name)} and is {identity.get(name)} now;"
+                    " resume with the old value, or start a new run without resume"
+                )
+        return state
+
+    def _read_state(self, path: Path) -> TrainState:
+        try:
+            saved = json.loads((path / "state.json").read_text(encoding="utf-8"))
+            known = {entry.name for entry in fields(TrainState)}
+            return TrainState(**{name: value for name, value in saved.items() if name in known})
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise CheckpointError(
+                f"{path / 'state.json'}: unreadable ({error}); delete {path} to resume from the one before"
+            ) from error
+
+    def restore(self, path: Path, parameters: FlatParameters, optimizer: Optimizer) -> None:
+        """Put weights, moments and generators back.
+
+        Raises:
+            CheckpointError: a file is damaged or belongs to another model.
+        """
+        try:
+            weights = load_file(path / "model.safetensors")
+            saved = load_file(path / "optimizer.safetensors")
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(
+                f"{path}: damaged ({error}); delete it to resume from the one before"
+            ) from error
+        views = parameters.named_views(parameters.masters)
+        if set(weights) != set(views) or any(weights[name].shape != views[name].shape for name in views):
+            raise CheckpointError(f"{path}: holds another model than these settings describe")
+        for name, view in views.items():
+            view.copy_(weights[name])
+        parameters.publish()
+        optimizer.restore_moments(saved)
+        restore_random_states(saved)

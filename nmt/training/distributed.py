@@ -1,0 +1,56 @@
+"""Several processes that train one model; everything here does nothing on one process."""
+
+import os
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Processes:
+    """This process's place among those that torchrun started."""
+
+    rank: int = 0
+    world_size: int = 1
+    local_rank: int = 0
+
+    @classmethod
+    def start(cls) -> "Processes":
+        """Join the process group that torchrun describes in the environment, if any."""
+        world_size = int(os.environ.get("WORLD_SIZE", "1"))
+        if world_size == 1:
+            return cls()
+        if not dist.is_initialized():
+            dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        return cls(dist.get_rank(), world_size, int(os.environ.get("LOCAL_RANK", "0")))
+
+    @property
+    def is_main(self) -> bool:
+        """True for the one process that writes files and talks."""
+        return self.rank == 0
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """Add up a tensor over all processes, in place."""
+        if self.world_size > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
+    def agree(self, values: list[float], device: torch.device) -> list[float]:
+        """Rank 0's values, on every process: decisions are taken once."""
+        if self.world_size == 1:
+            return values
+        tensor = torch.tensor(values, dtype=torch.float64, device="cpu" if device.type == "cpu" else device)
+        dist.broadcast(tensor, src=0)
+        return [float(value) for value in tensor]
+
+    def wait(self) -> None:
+        """Go on when every process is here."""
+        if self.world_size > 1:
+            dist.barrier()
+
+    def stop(self) -> None:
+        """Leave the process group."""
+        if self.world_size > 1 and dist.is_initialized():
+            dist.destroy_process_group()

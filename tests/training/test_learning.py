@@ -1,0 +1,114 @@
+"""One test must learn: copying and reversing digit strings, through the real trainer and search."""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from nmt.data.batching import batch_shapes
+from nmt.data.loader import Loader
+from nmt.data.store import PairStore
+from nmt.data.tokenizer import BEGIN_ID, END_ID, PAD_ID
+from nmt.decoding.search import beam_search
+from nmt.model.config import TransformerConfig
+from nmt.model.transformer import Transformer
+from nmt.training.checkpoint import Checkpoints, TrainState
+from nmt.training.config import Schedule, TrainingConfig
+from nmt.training.distributed import Processes
+from nmt.training.optim import FlatParameters, Optimizer
+from nmt.training.tracking import Tracker
+from nmt.training.trainer import Trainer, Validation
+
+COPY, REVERSE, FIRST_DIGIT = 4, 5, 6
+VOCABULARY = FIRST_DIGIT + 10
+Pair = tuple[list[int], list[int]]
+MakeStore = Callable[[list[Pair]], PairStore]
+
+
+def make_pairs(count: int, source: random.Random) -> list[Pair]:
+    pairs: list[Pair] = []
+    for _ in range(count):
+        digits = [FIRST_DIGIT + source.randrange(10) for _ in range(source.randint(1, 10))]
+        task = source.choice([COPY, REVERSE])
+        pairs.append(([task, *digits, END_ID], [*(digits if task == COPY else digits[::-1]), END_ID]))
+    return pairs
+
+
+def train(folder: Path, train_pairs: PairStore, valid_pairs: PairStore) -> Transformer:
+    torch.set_num_threads(1)
+    config = TrainingConfig(
+        max_steps=2000,
+        max_tokens_per_batch=480,
+        row_length=48,
+        long_row_length=48,
+        learning_rate=2e-3,
+        schedule=Schedule.linear,
+        warmup_steps=200,
+        label_smoothing=0.0,
+        validate_every=2000,
+        checkpoint_every=2000,
+    )
+    model_config = TransformerConfig(
+        encoder_layers=2, decoder_layers=2, width=64, heads=4, feed_forward_width=128, dropout=0.0
+    )
+    model = Transformer(model_config, source_vocabulary_size=VOCABULARY, target_vocabulary_size=VOCABULARY)
+    parameters = FlatParameters(model, torch.float32)
+    shapes = batch_shapes(config.max_tokens_per_batch, config.row_length, config.long_row_length)
+    seed = random.SystemRandom().randrange(2**31)
+    Trainer(
+        model=model,
+        parameters=parameters,
+        optimizer=Optimizer(parameters, config),
+        loader=Loader(train_pairs, shapes, begin_id=BEGIN_ID, seed=seed, device=torch.device("cpu")),
+        valid=valid_pairs,
+        shapes=shapes,
+        config=config,
+        state=TrainState(),
+        checkpoints=Checkpoints(folder / "checkpoints", keep=1, write_model=lambda *_: None),
+        tracker=Tracker(folder, max_steps=config.max_steps, step=0, active=False),
+        processes=Processes(),
+        validate=lambda: Validation(bleu=0.0, chrf=0.0, bleu_signature=""),
+        keep_best=lambda *_: None,
+    ).fit()
+    return model.eval()
+
+
+@torch.inference_mode()
+def exact_share(model: Transformer, pairs: list[Pair], beam_size: int) -> float:
+    sources = torch.nn.utils.rnn.pad_sequence(
+        [torch.tensor(source) for source, _ in pairs], batch_first=True, padding_value=PAD_ID
+    )
+    found = beam_search(
+        model.step,
+        model.start_cache(sources, beam_size=beam_size),
+        sentences=len(pairs),
+        beam_size=beam_size,
+        length_penalty=0.6,
+        max_lengths=torch.tensor([len(source) + 10 for source, _ in pairs]),
+        begin_id=BEGIN_ID,
+        end_id=END_ID,
+        banned_ids=(PAD_ID, BEGIN_ID),
+        device=torch.device("cpu"),
+    )
+    right = [best[0].pieces == target[:-1] for best, (_, target) in zip(found, pairs, strict=True)]
+    return sum(right) / len(right)
+
+
+@pytest.mark.parametrize("beam_size", [1, 4])
+def test_learns_to_copy_and_to_reverse(model: Transformer, unseen: list[Pair], beam_size: int) -> None:
+    assert exact_share(model, unseen, beam_size) > 0.98
+
+
+@pytest.fixture(scope="module")
+def unseen() -> list[Pair]:
+    return [pair for pair in make_pairs(600, random.Random()) if len(pair[1]) > 6]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory, make_store: MakeStore, unseen: list[Pair]) -> Transformer:
+    folder = tmp_path_factory.mktemp("learning")
+    known = {tuple(source) for source, _ in unseen}
+    pairs = [pair for pair in make_pairs(40_000, random.Random()) if tuple(pair[0]) not in known]
+    return train(folder, make_store(pairs), make_store(unseen))
