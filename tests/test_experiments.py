@@ -44,7 +44,10 @@ def settings(corpus: Path, folder: Path, experiment: str) -> list[str]:
         files = ["data.demo.train_pairs=600", "data.demo.valid_pairs=4", "data.demo.test_pairs=4"]
     else:
         sides = [(split, side) for split in ("train", "valid") for side in ("source", "target")]
-        files = ["data=text_files", *(f"data.{split}.{side}={corpus}/{split}.{side}" for split, side in sides)]
+        files = [
+            "data=text_files",
+            *(f"data.{split}.{side}={corpus}/{split}.{side}" for split, side in sides),
+        ]
         files += [f"data.test.small.{side}={corpus}/test.{side}" for side in ("source", "target")]
     small = [
         "tokenizer.vocabulary_size=400",

@@ -122,7 +122,6 @@ PREPOSITIONS = {
     "von": "3",
     "zu": "3",
     "bei": "3",
-    "um": "4",
     "auf": "34",
     "über": "4",
     "neben": "34",
@@ -385,7 +384,8 @@ def test_held_out_adjectives_never_stand_before_their_nouns_in_training(
         f" {adjective.key} {form}"
         for key, adjectives in grammar.nouns.adjectives.items()
         for adjective in adjectives
-        if ("adjective noun", adjective.key, key) in held_out
+        # "The parents clean rooms" has no adjective.
+        if adjective.key != "clean" and ("adjective noun", adjective.key, key) in held_out
         for noun in {key, grammar.nouns.nouns[key].english_plural}
         for form in (noun, noun + ",")
     }
