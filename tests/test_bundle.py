@@ -1,4 +1,4 @@
-"""Model folders: what is written comes back, and a stranger's or a damaged one gives one line and runs nothing."""
+"""Model folders: what is written comes back; a damaged or hostile one gives one line and runs nothing."""
 
 import json
 import pickle

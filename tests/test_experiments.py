@@ -16,6 +16,7 @@ from nmt.data.loader import DeviceBatch
 from nmt.model.transformer import Transformer
 from nmt.training.distributed import Processes
 from nmt.training.optim import FlatParameters, Optimizer
+from nmt.training.replicas import Replicas
 from nmt.training.trainer import accumulate_gradients
 
 EXPERIMENTS = sorted(path.stem for path in (config_folder() / "experiment").glob("*.yaml"))
@@ -87,10 +88,11 @@ def test_model_trains_a_step(name: str, corpus: Path, tmp_path: Path, make_store
     model = Transformer(config.model, source_vocabulary_size=64, target_vocabulary_size=64).train()
     parameters = FlatParameters(model, torch.bfloat16)
     optimizer = Optimizer(parameters, config.training)
+    replicas = Replicas(model, parameters, count=1, seed=1)
     losses = []
     for step in (1, 2):
         sums = accumulate_gradients(
-            model, parameters, [batch], label_smoothing=0.1, loss_scale=1.0, processes=Processes()
+            replicas, [batch], label_smoothing=0.1, loss_scale=1.0, processes=Processes()
         )
         losses.append(float(sums[0] / sums[2]))
         optimizer.update(step=config.training.warmup_steps + step, divisor=float(sums[2]))

@@ -5,7 +5,7 @@ import os
 import sys
 
 # Numbers of <malloc.h>.
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 
 
 def tune() -> None:
@@ -24,3 +24,5 @@ def tune() -> None:
         return  # another C library
     mallopt(_M_MMAP_THRESHOLD, 1 << 30)
     mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+    # One arena for all threads: those of other threads end at 64 MB and would give blocks back again.
+    mallopt(_M_ARENA_MAX, 1)

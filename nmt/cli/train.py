@@ -27,6 +27,7 @@ from nmt.training.checkpoint import Checkpoints, TrainState
 from nmt.training.distributed import Processes
 from nmt.training.optim import FlatParameters, Optimizer
 from nmt.training.precision import choose_dtype
+from nmt.training.replicas import Replicas
 from nmt.training.tracking import Tracker
 from nmt.training.trainer import Trainer, Validation
 
@@ -37,7 +38,8 @@ def run(config: TrainConfig) -> None:
     """Prepare the data, train, and score the best model on the test sets."""
     processes = Processes.start()
     device = choose_device(config.training.device)
-    torch.set_num_threads(config.training.threads or os.cpu_count() or 1)
+    threads = config.training.threads or os.cpu_count() or 1
+    torch.set_num_threads(threads)
     folder = run_folder.choose(config.run.folder, config.run.experiment, resume=config.resume)
     prepared = prepare(config.data, config.tokenizer)
     write_model = partial(_write_model, config, prepared)
@@ -57,18 +59,22 @@ def run(config: TrainConfig) -> None:
     ).to(device)
     parameters = FlatParameters(model, getattr(torch, state.dtype))
     optimizer = Optimizer(parameters, config.training)
-    # The same weights everywhere, but every process draws its own dropout.
-    torch.manual_seed(config.seed + processes.rank)
+    replicas = Replicas(
+        model,
+        parameters,
+        count=threads if device.type == "cpu" else 1,
+        seed=config.seed,
+        rank=processes.rank,
+    )
     if resumed:
-        checkpoints.restore(resumed, parameters, optimizer)
+        checkpoints.restore(resumed, replicas, optimizer)
     if processes.is_main:
         _open_folder(folder, config, device, prepared, state)
     processes.wait()
     tracker = Tracker(folder, max_steps=config.training.max_steps, step=state.step, active=processes.is_main)
     shapes = _shapes(config)
     trainer = Trainer(
-        model=model,
-        parameters=parameters,
+        replicas=replicas,
         optimizer=optimizer,
         loader=Loader(
             prepared.train,
@@ -96,6 +102,7 @@ def run(config: TrainConfig) -> None:
         tracker.say(_closing(stopped, state, folder))
     finally:
         tracker.close()
+        replicas.close()
         processes.stop()
     if stopped == "signal":
         raise SystemExit(128 + (trainer.signal_number or 0))

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -65,6 +66,28 @@ class DeviceBatch:
             target_tokens=batch.target_tokens,
             source_tokens=batch.source_tokens,
         )
+
+    def split_rows(self, parts: int) -> "list[DeviceBatch]":
+        """At most `parts` batches with about equally many of the rows each; tensors are views.
+
+        Numbers of tokens stay those of the whole.
+        """
+        rows = len(self.source_BS)
+        edges = [rows * part // parts for part in range(parts + 1)]
+        return [
+            replace(
+                self,
+                source_BS=self.source_BS[start:stop],
+                source_segments_BS=self.source_segments_BS[start:stop],
+                source_positions_BS=self.source_positions_BS[start:stop],
+                target_input_BT=self.target_input_BT[start:stop],
+                target_BT=self.target_BT[start:stop],
+                target_segments_BT=self.target_segments_BT[start:stop],
+                target_positions_BT=self.target_positions_BT[start:stop],
+            )
+            for start, stop in pairwise(edges)
+            if stop > start
+        ]
 
     def model_input(self) -> dict[str, Tensor]:
         """The arguments of the model's forward pass."""

@@ -16,6 +16,8 @@ class Dropout(nn.Module):
         self.threshold = round(rate * 256)
         if rate > 0:
             self.threshold = min(max(self.threshold, 1), 255)
+        # Where the random bytes come from; None is PyTorch's default generator.
+        self.generator: torch.Generator | None = None
 
     def forward(self, hidden: Tensor) -> Tensor:
         if not self.training or self.threshold == 0:
@@ -26,7 +28,7 @@ class Dropout(nn.Module):
         """0 or 1 / (1 - rate) for every element of `like`."""
         words = torch.empty((like.numel() + 7) // 8, dtype=torch.int64, device=like.device)
         # Eight bytes at a time; the lower bound makes all 64 bits random, the sign bit too.
-        words.random_(-(2**63), None)
+        words.random_(-(2**63), None, generator=self.generator)
         bytes_ = words.view(torch.uint8)[: like.numel()].view(like.shape)
         mask = (bytes_ >= self.threshold).to(like.dtype)
         return mask.mul_(256 / (256 - self.threshold))

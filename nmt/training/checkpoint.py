@@ -14,12 +14,12 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from nmt.training.optim import FlatParameters, Optimizer
+from nmt.training.optim import Optimizer
+from nmt.training.replicas import Replicas
 
 
 class CheckpointError(ValueError):
@@ -58,21 +58,6 @@ def flush(path: Path) -> None:
         os.close(handle)
 
 
-def random_states() -> dict[str, Tensor]:
-    """The generators that dropout draws from."""
-    states = {"random.cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        states["random.cuda"] = torch.cuda.get_rng_state()
-    return states
-
-
-def restore_random_states(states: dict[str, Tensor]) -> None:
-    """Put back what `random_states` gave."""
-    torch.set_rng_state(states["random.cpu"])
-    if "random.cuda" in states and torch.cuda.is_available():
-        torch.cuda.set_rng_state(states["random.cuda"])
-
-
 # Writes weights, tokenizer and settings into a folder; the training code knows nothing of their format.
 WriteModel = Callable[[Path, dict[str, Tensor], TrainState], None]
 
@@ -90,14 +75,15 @@ class Checkpoints:
         found = [path for path in self.folder.glob("step-*") if path.name.removeprefix("step-").isdigit()]
         return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
 
-    def save(self, state: TrainState, parameters: FlatParameters, optimizer: Optimizer) -> Path:
+    def save(self, state: TrainState, replicas: Replicas, optimizer: Optimizer) -> Path:
         """Write one checkpoint whole or not at all: a temporary folder, flushed, renamed."""
         final = self.folder / f"step-{state.step:08d}"
         partial = self.folder / f".step-{state.step:08d}.partial"
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
+        parameters = optimizer.parameters
         self.write_model(partial, parameters.named_views(parameters.masters), state)
-        save_file({**optimizer.moments(), **random_states()}, partial / "optimizer.safetensors")
+        save_file({**optimizer.moments(), **replicas.random_states()}, partial / "optimizer.safetensors")
         (partial / "state.json").write_text(json.dumps(asdict(state), indent=2) + "\n", encoding="utf-8")
         for path in [*partial.iterdir(), partial]:
             flush(path)
@@ -139,7 +125,7 @@ class Checkpoints:
                 f"{path / 'state.json'}: unreadable ({error}); delete {path} to resume from the one before"
             ) from error
 
-    def restore(self, path: Path, parameters: FlatParameters, optimizer: Optimizer) -> None:
+    def restore(self, path: Path, replicas: Replicas, optimizer: Optimizer) -> None:
         """Put weights, moments and generators back.
 
         Raises:
@@ -152,6 +138,7 @@ class Checkpoints:
             raise CheckpointError(
                 f"{path}: damaged ({error}); delete it to resume from the one before"
             ) from error
+        parameters = optimizer.parameters
         views = parameters.named_views(parameters.masters)
         if set(weights) != set(views) or any(weights[name].shape != views[name].shape for name in views):
             raise CheckpointError(f"{path}: holds another model than these settings describe")
@@ -159,4 +146,4 @@ class Checkpoints:
             view.copy_(weights[name])
         parameters.publish()
         optimizer.restore_moments(saved)
-        restore_random_states(saved)
+        replicas.restore_random_states(saved)

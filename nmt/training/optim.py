@@ -72,9 +72,13 @@ class FlatParameters:
         self.weights = self.masters if shared else self.masters.to(dtype)
         self.gradients = torch.zeros_like(self.weights)
         self.master_gradients = self.gradients if shared else torch.zeros_like(self.masters)
-        for name, parameter in named:
+        self.attach(model, self.gradients)
+
+    def attach(self, model: nn.Module, gradients: Tensor) -> None:
+        """Let a model compute with these weights and leave its gradients in a flat tensor."""
+        for name, parameter in model.named_parameters():
             parameter.data = self.view(self.weights, name)
-            parameter.grad = self.view(self.gradients, name)
+            parameter.grad = self.view(gradients, name)
 
     def view(self, flat: Tensor, name: str) -> Tensor:
         """The part of a flat tensor that belongs to a parameter, in its shape."""
@@ -85,24 +89,16 @@ class FlatParameters:
         """Every parameter's part of a flat tensor."""
         return {name: self.view(flat, name) for name in self.slots}
 
-    def collect_gradients(self, *, first: bool) -> None:
-        """Add the model's gradients to the masters' and clear them; call once per backward pass."""
-        if self.master_gradients is self.gradients:
-            return
-        if first:
-            self.master_gradients.copy_(self.gradients)
-        else:
-            self.master_gradients.add_(self.gradients)
-        self.gradients.zero_()
+    def collect(self, gradients: Tensor) -> None:
+        """Add a flat tensor of gradients to the masters' and clear it."""
+        if gradients is not self.master_gradients:
+            self.master_gradients.add_(gradients)
+            gradients.zero_()
 
     def publish(self) -> None:
         """Copy the masters to the weights that the model computes with."""
         if self.weights is not self.masters:
             self.weights.copy_(self.masters)
-
-    def clear_gradients(self) -> None:
-        """Forget all gradients."""
-        self.gradients.zero_()
 
 
 class Optimizer:
@@ -140,7 +136,7 @@ class Optimizer:
                 group["lr"] = learning_rate(self.config, step)
             self.adam.step()
             self.parameters.publish()
-        self.parameters.clear_gradients()
+        gradients.zero_()
         return norm
 
     def moments(self) -> dict[str, Tensor]:

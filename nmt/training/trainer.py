@@ -14,13 +14,13 @@ from torch import Tensor
 from nmt.data.batching import BatchShape
 from nmt.data.loader import DeviceBatch, Loader, LoaderState, validation_batches
 from nmt.data.store import PairStore
-from nmt.model.transformer import Transformer
 from nmt.training.checkpoint import Checkpoints, TrainState
 from nmt.training.config import TrainingConfig
 from nmt.training.distributed import Processes
 from nmt.training.loss import smoothed_cross_entropy
-from nmt.training.optim import FlatParameters, Optimizer, learning_rate
+from nmt.training.optim import Optimizer, learning_rate
 from nmt.training.precision import LossScale
+from nmt.training.replicas import Replicas
 from nmt.training.tracking import Tracker
 
 # Updates in a row with a gradient that is not finite after which a run gives up.
@@ -75,15 +75,14 @@ class Interval:
 
 
 def accumulate_gradients(
-    model: Transformer,
-    parameters: FlatParameters,
+    replicas: Replicas,
     batches: list[DeviceBatch],
     *,
     label_smoothing: float,
     loss_scale: float,
     processes: Processes,
 ) -> Tensor:
-    """Gradients of the loss sum over all micro-batches and processes, in `parameters.master_gradients`.
+    """Gradients of the loss sum over all micro-batches and processes, in the masters' gradients.
 
     Nothing is divided here: one division by the number of target pieces follows, so neither number nor
     shapes of micro-batches and processes change the update.
@@ -91,27 +90,20 @@ def accumulate_gradients(
     Returns:
         Sums [3] of smoothed loss, negative log-likelihood (nats) and target pieces.
     """
-    sums = torch.zeros(3, device=parameters.masters.device)
-    for number, batch in enumerate(batches):
-        logits = model(**batch.model_input())
-        smoothed, plain = smoothed_cross_entropy(
-            logits, batch.target_BT, smoothing=label_smoothing, pad_id=model.pad_id
-        )
-        (smoothed * loss_scale).backward()  # type: ignore[no-untyped-call]
-        parameters.collect_gradients(first=number == 0)
-        sums += torch.stack([smoothed.detach(), plain, plain.new_tensor(batch.target_tokens)])
-    processes.sum(parameters.master_gradients)
-    return processes.sum(sums)
+    sums = [
+        replicas.backward(batch, label_smoothing=label_smoothing, loss_scale=loss_scale) for batch in batches
+    ]
+    processes.sum(replicas.parameters.master_gradients)
+    return processes.sum(torch.stack(sums).sum(0))
 
 
 class Trainer:
-    """Trains `model` on the loader's stream. Everything that must survive a restart is in `state`."""
+    """Trains the replicas' weights on the loader's stream. What must survive a restart is in `state`."""
 
     def __init__(
         self,
         *,
-        model: Transformer,
-        parameters: FlatParameters,
+        replicas: Replicas,
         optimizer: Optimizer,
         loader: Loader,
         valid: PairStore,
@@ -124,8 +116,9 @@ class Trainer:
         validate: Callable[[], Validation],
         keep_best: Callable[[TrainState, Validation], None],
     ) -> None:
-        self.model = model
-        self.parameters = parameters
+        self.replicas = replicas
+        self.model = replicas.models[0]
+        self.device = replicas.parameters.masters.device
         self.optimizer = optimizer
         self.loader = loader
         self.valid = valid
@@ -137,7 +130,7 @@ class Trainer:
         self.processes = processes
         self.validate = validate
         self.keep_best = keep_best
-        self.loss_scale = LossScale(parameters.weights.dtype)
+        self.loss_scale = LossScale(self.model.dtype)
         if state.step and self.loss_scale.dynamic:
             self.loss_scale.value = state.loss_scale
             self.loss_scale.good_steps = state.loss_scale_good_steps
@@ -147,7 +140,7 @@ class Trainer:
         """Train until a limit is reached; returns why it stopped: steps, minutes, patience or signal."""
         interval = Interval()
         skipped_in_a_row = 0
-        self.model.train()
+        self.replicas.train()
         with self._signals_noted(), self._stream() as updates:
             stopped = self._reason_to_stop()
             while stopped is None:
@@ -176,8 +169,7 @@ class Trainer:
         """One update from this process's micro-batches."""
         scale = self.loss_scale.value
         sums = accumulate_gradients(
-            self.model,
-            self.parameters,
+            self.replicas,
             batches,
             label_smoothing=self.config.label_smoothing,
             loss_scale=scale,
@@ -214,7 +206,7 @@ class Trainer:
             float(config.patience > 0 and state.validations_since_best >= config.patience),
         ]
         # Clocks and signals differ between processes: rank 0 decides.
-        signalled, late, impatient = self.processes.agree(decisions, self.parameters.masters.device)
+        signalled, late, impatient = self.processes.agree(decisions, self.device)
         if state.step >= config.max_steps:
             return "steps"
         return "signal" if signalled else "minutes" if late else "patience" if impatient else None
@@ -255,9 +247,8 @@ class Trainer:
     def validation_loss(self) -> float:
         """Mean negative log-likelihood per target piece of the validation set, in nats."""
         total, tokens = 0.0, 0
-        device = self.parameters.masters.device
         for batch in validation_batches(
-            self.valid, self.shapes, begin_id=self.loader.begin_id, device=device
+            self.valid, self.shapes, begin_id=self.loader.begin_id, device=self.device
         ):
             logits = self.model(**batch.model_input())
             _, plain = smoothed_cross_entropy(logits, batch.target_BT, smoothing=0, pad_id=self.model.pad_id)
@@ -276,7 +267,7 @@ class Trainer:
             validation = self.validate()
             self.model.train()
             scores = [validation.bleu, validation.chrf]
-        bleu, _ = self.processes.agree(scores, self.parameters.masters.device)
+        bleu, _ = self.processes.agree(scores, self.device)
         better = bleu > state.best_bleu
         state.validations_since_best = 0 if better else state.validations_since_best + 1
         if better:
@@ -314,7 +305,7 @@ class Trainer:
         self.state.loss_scale = self.loss_scale.value
         self.state.loss_scale_good_steps = self.loss_scale.good_steps
         if self.processes.is_main:
-            self.checkpoints.save(self.state, self.parameters, self.optimizer)
+            self.checkpoints.save(self.state, self.replicas, self.optimizer)
         self.processes.wait()
 
     @contextmanager

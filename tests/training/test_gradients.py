@@ -16,13 +16,14 @@ from nmt.model.config import TransformerConfig
 from nmt.model.transformer import Transformer
 from nmt.training.distributed import Processes
 from nmt.training.optim import FlatParameters
+from nmt.training.replicas import Replicas
 from nmt.training.trainer import accumulate_gradients
 
 CPU = torch.device("cpu")
 
 
 def gradients(
-    batches: list[DeviceBatch], processes: Processes | None = None
+    batches: list[DeviceBatch], processes: Processes | None = None, threads: int = 1
 ) -> tuple[list[float], torch.Tensor]:
     torch.manual_seed(7)
     config = TransformerConfig(
@@ -30,14 +31,11 @@ def gradients(
     )
     model = Transformer(config, source_vocabulary_size=30, target_vocabulary_size=30).train()
     parameters = FlatParameters(model, torch.float32)
+    replicas = Replicas(model, parameters, count=threads, seed=1)
     sums = accumulate_gradients(
-        model,
-        parameters,
-        batches,
-        label_smoothing=0.1,
-        loss_scale=1.0,
-        processes=processes or Processes(),
+        replicas, batches, label_smoothing=0.1, loss_scale=1.0, processes=processes or Processes()
     )
+    replicas.close()
     return sums.tolist(), parameters.master_gradients
 
 
@@ -78,6 +76,13 @@ def test_micro_batches(store: PairStore, sizes: list[int]) -> None:
     batches = split(store, sizes)
     assert len({batch.target_tokens for batch in batches}) > 1
     assert_same(gradients(batches), gradients(split(store, [8])))
+
+
+@pytest.mark.parametrize("threads", [2, 3, 11])
+def test_threads(store: PairStore, threads: int) -> None:
+    """Even more of them than rows."""
+    batches = split(store, [5, 3])
+    assert_same(gradients(batches, threads=threads), gradients(batches))
 
 
 def work(rank: int, folder: str, port_file: str) -> None:

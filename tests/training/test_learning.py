@@ -18,6 +18,7 @@ from nmt.training.checkpoint import Checkpoints, TrainState
 from nmt.training.config import Schedule, TrainingConfig
 from nmt.training.distributed import Processes
 from nmt.training.optim import FlatParameters, Optimizer
+from nmt.training.replicas import Replicas
 from nmt.training.tracking import Tracker
 from nmt.training.trainer import Trainer, Validation
 
@@ -58,8 +59,7 @@ def train(folder: Path, train_pairs: PairStore, valid_pairs: PairStore) -> Trans
     shapes = batch_shapes(config.max_tokens_per_batch, config.row_length, config.long_row_length)
     seed = random.SystemRandom().randrange(2**31)
     Trainer(
-        model=model,
-        parameters=parameters,
+        replicas=Replicas(model, parameters, count=1, seed=seed),
         optimizer=Optimizer(parameters, config),
         loader=Loader(train_pairs, shapes, begin_id=BEGIN_ID, seed=seed, device=torch.device("cpu")),
         valid=valid_pairs,

@@ -52,7 +52,7 @@ def test_masters_keep_what_bfloat16_would_lose() -> None:
     assert model.weight.dtype is torch.bfloat16
     for step in range(1, 201):
         model.weight.grad.fill_(1.0)
-        parameters.collect_gradients(first=True)
+        parameters.collect(parameters.gradients)
         optimizer.update(step=step, divisor=1)
     torch.testing.assert_close(parameters.view(parameters.masters, "weight"), torch.full((4, 4), 0.98))
     torch.testing.assert_close(model.weight.float(), torch.full((4, 4), 0.98), rtol=0.004, atol=0)
@@ -61,9 +61,9 @@ def test_masters_keep_what_bfloat16_would_lose() -> None:
 def test_half_precision_gradients_are_added_up_in_float32() -> None:
     model = nn.Linear(2, 2, bias=False)
     parameters = FlatParameters(model, torch.bfloat16)
-    for number, value in enumerate([256.0, 1.0, 1.0, 1.0]):
+    for value in (256.0, 1.0, 1.0, 1.0):
         model.weight.grad.fill_(value)
-        parameters.collect_gradients(first=number == 0)
+        parameters.collect(parameters.gradients)
     # In bfloat16 256 + 1 is 256.
     assert parameters.view(parameters.master_gradients, "weight").eq(259).all()
     assert not model.weight.grad.any()

@@ -1,0 +1,100 @@
+"""Forward and backward passes of one batch, on a CPU by several threads at once.
+
+A product of a small model is too short to be shared by threads: they would wait for each other some thousand
+times per update. Instead each thread takes some of the rows through the whole model by itself and all meet
+once per batch.
+"""
+
+import copy
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nmt.data.loader import DeviceBatch
+from nmt.model.dropout import Dropout
+from nmt.model.transformer import Transformer
+from nmt.training.loss import smoothed_cross_entropy
+from nmt.training.optim import FlatParameters
+
+
+class Replicas:
+    """A model and copies of it that share its weights; each has gradients and dropout of its own.
+
+    How many there are changes no gradient but for the dropout drawn and float rounding.
+    """
+
+    def __init__(
+        self, model: Transformer, parameters: FlatParameters, *, count: int, seed: int, rank: int = 0
+    ) -> None:
+        """
+        Args:
+            count: replicas, each with its thread; 1 computes in the caller's thread.
+        """
+        self.parameters = parameters
+        self.models = [model, *(copy.deepcopy(model) for _ in range(count - 1))]
+        self.gradients = [
+            parameters.gradients,
+            *(torch.zeros_like(parameters.gradients) for _ in range(count - 1)),
+        ]
+        self.generators: list[torch.Generator] = []
+        for number, (replica, gradients) in enumerate(zip(self.models, self.gradients, strict=True)):
+            parameters.attach(replica, gradients)
+            state = np.random.SeedSequence([seed, rank, number]).generate_state(1, np.uint64)
+            generator = torch.Generator(parameters.masters.device).manual_seed(int(state[0] >> 1))
+            self.generators.append(generator)
+            for module in replica.modules():
+                if isinstance(module, Dropout):
+                    module.generator = generator
+        self.threads = None
+        if count > 1:
+            # The main thread settles its own number of threads before the workers change the default.
+            torch.get_num_threads()
+            self.threads = ThreadPoolExecutor(
+                count, "replica", initializer=torch.set_num_threads, initargs=(1,)
+            )
+
+    def train(self) -> None:
+        """Put every replica in training mode."""
+        for replica in self.models:
+            replica.train()
+
+    def backward(self, batch: DeviceBatch, *, label_smoothing: float, loss_scale: float) -> Tensor:
+        """Add the gradients of the batch's loss sum to `parameters.master_gradients`.
+
+        Returns:
+            Sums [3] of smoothed loss, negative log-likelihood (nats) and target pieces.
+        """
+
+        def work(number: int, part: DeviceBatch) -> Tensor:
+            logits = self.models[number](**part.model_input())
+            smoothed, plain = smoothed_cross_entropy(
+                logits, part.target_BT, smoothing=label_smoothing, pad_id=self.models[number].pad_id
+            )
+            (smoothed * loss_scale).backward()  # type: ignore[no-untyped-call]
+            return torch.stack([smoothed.detach(), plain])
+
+        if self.threads is None:
+            sums = work(0, batch)
+        else:
+            parts = batch.split_rows(len(self.models))
+            sums = torch.stack(list(self.threads.map(work, range(len(parts)), parts))).sum(0)
+        for gradients in self.gradients:
+            self.parameters.collect(gradients)
+        return torch.cat([sums, sums.new_tensor([batch.target_tokens])])
+
+    def random_states(self) -> dict[str, Tensor]:
+        """The generators that dropout draws from."""
+        return {f"random.{number}": generator.get_state() for number, generator in enumerate(self.generators)}
+
+    def restore_random_states(self, states: dict[str, Tensor]) -> None:
+        """Put back what `random_states` gave; replicas that are new keep their seed."""
+        for number, generator in enumerate(self.generators):
+            if f"random.{number}" in states:
+                generator.set_state(states[f"random.{number}"])
+
+    def close(self) -> None:
+        """End the threads."""
+        if self.threads is not None:
+            self.threads.shutdown()
