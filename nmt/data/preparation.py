@@ -60,7 +60,7 @@ def prepare(data: DataConfig, tokenizer: TokenizerConfig, *, summarize: bool = T
         DataError: the corpus cannot be used; nothing is left behind.
     """
     if data.demo is not None:
-        from nmt.data.demo import write_demo
+        from nmt.data.demo.corpus import write_demo
 
         write_demo(data.demo)
     for field, corpus in _corpora(data).items():

@@ -17,6 +17,7 @@ from nmt.data.store import PairStore
 from nmt.training.checkpoint import Checkpoints, TrainState
 from nmt.training.config import TrainingConfig
 from nmt.training.distributed import Processes
+from nmt.training.interval import Interval, StepReport
 from nmt.training.loss import smoothed_cross_entropy
 from nmt.training.optim import Optimizer, learning_rate
 from nmt.training.precision import LossScale
@@ -40,38 +41,6 @@ class Validation:
     bleu_signature: str
     # (source, reference, translation)
     samples: list[tuple[str, str, str]] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class StepReport:
-    """One update: means per target piece, in nats."""
-
-    loss: float
-    negative_log_likelihood: float
-    gradient_norm: float
-    target_tokens: int
-
-
-@dataclass(slots=True)
-class Interval:
-    """Sums since the last log line."""
-
-    updates: int = 0
-    clipped: int = 0
-    loss: float = 0.0
-    negative_log_likelihood: float = 0.0
-    gradient_norm: float = 0.0
-    target_tokens: int = 0
-    seconds: float = 0.0
-
-    def add(self, report: StepReport, seconds: float, max_gradient_norm: float) -> None:
-        self.updates += 1
-        self.clipped += int(0 < max_gradient_norm < report.gradient_norm)
-        self.loss += report.loss * report.target_tokens
-        self.negative_log_likelihood += report.negative_log_likelihood * report.target_tokens
-        self.gradient_norm += report.gradient_norm
-        self.target_tokens += report.target_tokens
-        self.seconds += seconds
 
 
 def accumulate_gradients(
@@ -152,7 +121,7 @@ class Trainer:
                 self._check_skipped(skipped_in_a_row)
                 seconds = time.perf_counter() - before
                 self.state.seconds += seconds
-                interval.add(report, seconds, self.config.max_gradient_norm)
+                interval.add(report, seconds=seconds, max_gradient_norm=self.config.max_gradient_norm)
                 self.tracker.advance(self.state.step)
                 stopped = self._reason_to_stop()
                 if self.state.step % self.config.log_every == 0 or stopped:
@@ -220,27 +189,21 @@ class Trainer:
         )
 
     def _log(self, interval: Interval) -> None:
-        tokens = max(1, interval.target_tokens)
-        speed = interval.target_tokens / max(interval.seconds, 1e-9)
         rate = learning_rate(self.config, self.state.step)
-        loss = interval.loss / tokens
+        scalars = interval.scalars(wait_seconds=self.loader.wait_seconds)
+        self.loader.wait_seconds = 0.0
         self.tracker.scalars(
             self.state.step,
             {
-                "train/loss": loss,
-                "train/perplexity": math.exp(min(interval.negative_log_likelihood / tokens, 50)),
+                **scalars,
                 "train/learning_rate": rate,
-                "train/gradient_norm": interval.gradient_norm / max(1, interval.updates),
-                "train/clipped_share": interval.clipped / max(1, interval.updates),
                 "train/skipped_steps": self.state.skipped_steps,
                 "train/epoch": self.state.epoch,
-                "speed/target_tokens_per_second": speed,
-                "speed/wait_share": self.loader.wait_seconds / max(interval.seconds, 1e-9),
                 "speed/target_tokens": self.state.target_tokens,
             },
         )
-        self.loader.wait_seconds = 0.0
-        notes = {"loss": f"{loss:.3f}", "lr": f"{rate:.1e}", "tok/s": f"{speed:,.0f}"}
+        speed = scalars["speed/target_tokens_per_second"]
+        notes = {"loss": f"{scalars['train/loss']:.3f}", "lr": f"{rate:.1e}", "tok/s": f"{speed:,.0f}"}
         self.tracker.progress(self.state.step, notes)
 
     @torch.no_grad()

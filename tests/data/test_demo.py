@@ -11,12 +11,14 @@ from random import Random
 
 import pytest
 
-from nmt.data import demo, demo_grammar, demo_lexicon
+from nmt.data.demo import corpus as demo
+from nmt.data.demo import grammar as demo_grammar
+from nmt.data.demo import lexicon as demo_lexicon
 from nmt.data.config import DemoConfig
-from nmt.data.demo import SPLITS, HeldOut, demo_pairs, generate, words, write_demo
-from nmt.data.demo_grammar import Combination, DemoGrammar, Sample
-from nmt.data.demo_lexicon import Verb
-from nmt.data.demo_nouns import Options
+from nmt.data.demo.corpus import SPLITS, HeldOut, demo_pairs, generate, words, write_demo
+from nmt.data.demo.grammar import Combination, DemoGrammar, Sample
+from nmt.data.demo.lexicon import Verb
+from nmt.data.demo.nouns import Options
 
 SMALL = {"train_pairs": 5000, "valid_pairs": 100, "test_pairs": 150}
 # Written down here a second time on purpose: gender (or p for plural) and case of every article.
@@ -448,7 +450,7 @@ def test_a_change_of_settings_grammar_or_files_makes_the_corpus_again(
 def test_two_processes_at_once_leave_one_whole_corpus(tmp_path: Path) -> None:
     folder = tmp_path / "corpus"
     code = (
-        "from nmt.data.config import DemoConfig; from nmt.data.demo import write_demo; "
+        "from nmt.data.config import DemoConfig; from nmt.data.demo.corpus import write_demo; "
         f"write_demo(DemoConfig(folder={str(folder)!r}, train_pairs=1500, valid_pairs=10, test_pairs=10))"
     )
     # Different hash seeds: the corpus must not depend on the order of a set.

@@ -5,8 +5,8 @@ from itertools import accumulate
 from random import Random
 from typing import Any, Generic, TypeVar
 
-from nmt.data.demo_lexicon import PLURAL, Adjective, Noun, make_adjective, make_nouns
-from nmt.data.demo_phrases import NounPhrase, Pattern, Words
+from nmt.data.demo.lexicon import PLURAL, Adjective, Noun, make_adjective, make_nouns
+from nmt.data.demo.phrases import NounPhrase, Pattern, Words
 
 T = TypeVar("T")
 # Groups of nouns that names and personal pronouns can stand for.

@@ -3,9 +3,9 @@
 from random import Random
 from typing import Any
 
-from nmt.data.demo_clauses import Clause
-from nmt.data.demo_nouns import NounPhrases, Options, UnfitError
-from nmt.data.demo_phrases import NounPhrase, Tables, Word, Words
+from nmt.data.demo.clauses import Clause
+from nmt.data.demo.nouns import NounPhrases, Options, UnfitError
+from nmt.data.demo.phrases import NounPhrase, Tables, Word, Words
 
 
 def require_distinct(subject: NounPhrase, other: NounPhrase) -> None:

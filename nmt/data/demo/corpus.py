@@ -20,8 +20,8 @@ from random import Random
 from filelock import FileLock
 
 from nmt.data.config import DemoConfig
-from nmt.data.demo_grammar import Combination, DemoGrammar
-from nmt.data.demo_phrases import DemoPair
+from nmt.data.demo.grammar import Combination, DemoGrammar
+from nmt.data.demo.phrases import DemoPair
 
 SPLITS = ("train", "valid", "test_random", "test_compositional")
 SOURCE, TARGET, ALIGNMENT = "en", "de", "align"
@@ -170,7 +170,7 @@ def _up_to_date(folder: Path, settings: dict[str, object]) -> bool:
 def _code_fingerprint() -> str:
     """Hash of the generator's source, so that a change of it makes the files anew."""
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("demo*.py")):
+    for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from nmt.data.demo_lexicon import Verb, german_form
-from nmt.data.demo_phrases import NounPhrase, Word, Words
+from nmt.data.demo.lexicon import Verb, german_form
+from nmt.data.demo.phrases import NounPhrase, Word, Words
 
 
 @dataclass(slots=True)

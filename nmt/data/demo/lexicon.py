@@ -26,7 +26,7 @@ def grammar_folder() -> Path:
     Raises:
         FileNotFoundError: neither is there.
     """
-    package = Path(__file__).resolve().parents[1]
+    package = Path(__file__).resolve().parents[2]
     for folder in (package / "embedded" / "demo_grammar", package.parent / "data" / "demo_grammar"):
         if folder.is_dir():
             return folder

@@ -8,11 +8,11 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from nmt.data.demo_clauses import Clause, WordOrder
-from nmt.data.demo_companions import Companions
-from nmt.data.demo_lexicon import Verb, grammar_folder, make_verb, read_grammar
-from nmt.data.demo_nouns import Choice, NounPhrases, Options, UnfitError
-from nmt.data.demo_phrases import DemoPair, NounPhrase, Pattern, Tables, Word, Words
+from nmt.data.demo.clauses import Clause, WordOrder
+from nmt.data.demo.companions import Companions
+from nmt.data.demo.lexicon import Verb, grammar_folder, make_verb, read_grammar
+from nmt.data.demo.nouns import Choice, NounPhrases, Options, UnfitError
+from nmt.data.demo.phrases import DemoPair, NounPhrase, Pattern, Tables, Word, Words
 
 _ROLES = ("subject", "object", "recipient", "place", "direction", "with")
 Combination = tuple[str, str, str]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, NamedTuple
 
-from nmt.data.demo_lexicon import PLURAL, Adjective, Noun
+from nmt.data.demo.lexicon import PLURAL, Adjective, Noun
 
 _CASES = ("nominative", "accusative", "dative")
 _SLOT = re.compile(r"^(.*)\{(\w+)\}(.*)$")

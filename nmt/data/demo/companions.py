@@ -3,11 +3,11 @@
 from random import Random
 from typing import Any
 
-from nmt.data.demo_clauses import Clause
-from nmt.data.demo_lexicon import PLURAL
-from nmt.data.demo_nouns import NounPhrases, Options, UnfitError
-from nmt.data.demo_phrases import NounPhrase, Tables, Word
-from nmt.data.demo_predicates import Predicates, require_distinct
+from nmt.data.demo.clauses import Clause
+from nmt.data.demo.lexicon import PLURAL
+from nmt.data.demo.nouns import NounPhrases, Options, UnfitError
+from nmt.data.demo.phrases import NounPhrase, Tables, Word
+from nmt.data.demo.predicates import Predicates, require_distinct
 
 
 class Companions:
