@@ -13,7 +13,7 @@ import json
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import yaml
@@ -23,9 +23,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from nmt.data.config import CorpusConfig
 from nmt.data.tokenizer import Tokenizer
 from nmt.model.config import TransformerConfig
 from nmt.model.transformer import Transformer
+
+Config = TypeVar("Config")
 
 FORMAT = 1
 WEIGHTS_FILE = "model.safetensors"
@@ -47,8 +50,8 @@ class BundleSettings:
     target_vocabulary_size: int
     model: TransformerConfig
     decoding: dict[str, Any] = field(default_factory=dict)
-    # Named test sets of the run, as `CorpusConfig` values.
-    test: dict[str, dict[str, Any]] = field(default_factory=dict)
+    # Named test sets of the run; their paths are relative to the folder that it was started in.
+    test: dict[str, CorpusConfig] = field(default_factory=dict)
     format: int = FORMAT
 
 
@@ -125,14 +128,22 @@ def read_settings(path: str | Path) -> BundleSettings:
         saved = yaml.safe_load(file.read_text(encoding="utf-8"))
         if saved.get("format") != FORMAT:
             raise BundleError(f"{file}: format {saved.get('format')} is not {FORMAT}, the one read here")
-        model = OmegaConf.merge(OmegaConf.structured(TransformerConfig), saved.pop("model"))
-        return BundleSettings(model=OmegaConf.to_object(model), **saved)  # type: ignore[arg-type]
+        model = _typed(TransformerConfig, saved.pop("model"))
+        test = {str(name): _typed(CorpusConfig, values) for name, values in saved.pop("test", {}).items()}
+        decoding = {**saved.pop("decoding", {})}
+        return BundleSettings(model=model, test=test, decoding=decoding, **saved)
     except BundleError:
         raise
     except (OSError, UnicodeDecodeError, yaml.YAMLError, OmegaConfBaseException) as error:
         raise BundleError(f"{file}: cannot be read: {_first_line(error)}") from error
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise BundleError(f"{file}: not the settings of a model: {_first_line(error)}") from error
+
+
+def _typed(schema: type[Config], values: Any) -> Config:
+    """The values as the dataclass; names and types that it does not have are errors of OmegaConf."""
+    typed: Config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), values))  # type: ignore[assignment]
+    return typed
 
 
 def load(path: str | Path, *, device: torch.device, dtype: torch.dtype = torch.float32) -> Bundle:

@@ -129,6 +129,9 @@ DAMAGES = [
     (lambda folder: change_settings(folder, lambda s: s["model"].update(width=15)), "model.heads=2 does not"),
     (lambda folder: change_settings(folder, lambda s: s["model"].update(wide=15)), "wide"),
     (lambda folder: change_settings(folder, lambda s: s.update(surprise=1)), "surprise"),
+    (lambda folder: change_settings(folder, lambda s: s.update(test={"a": {"sorce": "x"}})), "sorce"),
+    (lambda folder: change_settings(folder, lambda s: s.update(test=5)), "not the settings"),
+    (lambda folder: change_settings(folder, lambda s: s.update(decoding=5)), "not the settings"),
     (lambda folder: change_settings(folder, lambda s: s.update(format=99)), "format 99 is not 1"),
     (lambda folder: change_settings(folder, lambda s: s.pop("model")), "model"),
     (

@@ -1,17 +1,16 @@
 """`nmt evaluate`: BLEU and chrF of a model on test sets, printed and written as JSON."""
 
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from omegaconf import OmegaConf
 
 from nmt import bundle
 from nmt.config import ConfigError, EvaluateConfig
 from nmt.data.config import CorpusConfig
 from nmt.data.preparation import read_texts
+from nmt.data.processors import available_cores
 from nmt.decoding.config import DecodingConfig
 from nmt.decoding.translator import Translator
 from nmt.evaluation.report import Evaluation, evaluate, write_json
@@ -22,7 +21,7 @@ def run(config: EvaluateConfig) -> None:
     """Evaluate `config.model` on the given test sets, or on those of its training run."""
     if config.output is not None and not Path(config.output).absolute().parent.is_dir():
         raise ConfigError(f"output={config.output}: the folder does not exist; make it first")
-    torch.set_num_threads(config.threads or os.cpu_count() or 1)
+    torch.set_num_threads(config.threads or available_cores())
     evaluate_model(
         config.model,
         device=choose_device(config.device),
@@ -52,7 +51,7 @@ def evaluate_model(
     """
     folder = bundle.locate(model)
     settings = bundle.read_settings(folder)
-    corpora = test_sets or _recorded_test_sets(settings.test)
+    corpora = test_sets or settings.test
     if not corpora:
         raise ConfigError(
             f"{folder} records no test sets: give data.test.NAME.source=FILE and data.test.NAME.target=FILE"
@@ -73,13 +72,6 @@ def evaluate_model(
     print(evaluation.as_table())
     _write(evaluation, folder, output)
     return evaluation
-
-
-def _recorded_test_sets(recorded: Mapping[str, Mapping[str, object]]) -> dict[str, CorpusConfig]:
-    return {
-        name: OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(CorpusConfig), dict(values)))  # type: ignore[misc]
-        for name, values in recorded.items()
-    }
 
 
 def _write(evaluation: Evaluation, folder: Path, output: str | None) -> None:

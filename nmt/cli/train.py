@@ -1,6 +1,5 @@
 """`nmt train`: a corpus in, a scored model out."""
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -17,6 +16,7 @@ from nmt.config import TrainConfig, to_yaml
 from nmt.data.batching import BatchShape, batch_shapes
 from nmt.data.loader import Loader
 from nmt.data.preparation import PreparedData, prepare, read_texts
+from nmt.data.processors import available_cores
 from nmt.data.tokenizer import BEGIN_ID
 from nmt.decoding.translator import Translator
 from nmt.evaluation.metrics import score
@@ -27,7 +27,7 @@ from nmt.training.checkpoint import Checkpoints, TrainState
 from nmt.training.distributed import Processes
 from nmt.training.optim import FlatParameters, Optimizer
 from nmt.training.precision import choose_dtype
-from nmt.training.replicas import Replicas
+from nmt.training.replicas import Replicas, replica_count
 from nmt.training.tracking import Tracker
 from nmt.training.trainer import Trainer, Validation
 
@@ -38,7 +38,7 @@ def run(config: TrainConfig) -> None:
     """Prepare the data, train, and score the best model on the test sets."""
     processes = Processes.start()
     device = choose_device(config.training.device)
-    threads = config.training.threads or os.cpu_count() or 1
+    threads = config.training.threads or available_cores()
     torch.set_num_threads(threads)
     folder = run_folder.choose(config.run.folder, config.run.experiment, resume=config.resume)
     prepared = prepare(config.data, config.tokenizer)
@@ -59,10 +59,13 @@ def run(config: TrainConfig) -> None:
     ).to(device)
     parameters = FlatParameters(model, getattr(torch, state.dtype))
     optimizer = Optimizer(parameters, config.training)
+    shapes = _shapes(config)
+    count = replica_count(threads=threads, rows=shapes[0].rows) if device.type == "cpu" else 1
     replicas = Replicas(
         model,
         parameters,
-        count=threads if device.type == "cpu" else 1,
+        count=count,
+        threads_each=threads // count,
         seed=config.seed,
         rank=processes.rank,
     )
@@ -72,7 +75,6 @@ def run(config: TrainConfig) -> None:
         _open_folder(folder, config, device, prepared, state)
     processes.wait()
     tracker = Tracker(folder, max_steps=config.training.max_steps, step=state.step, active=processes.is_main)
-    shapes = _shapes(config)
     trainer = Trainer(
         replicas=replicas,
         optimizer=optimizer,
@@ -143,7 +145,7 @@ def _settings(config: TrainConfig, prepared: PreparedData) -> bundle.BundleSetti
         target_vocabulary_size=prepared.tokenizer.target_vocabulary_size,
         model=config.model,
         decoding=asdict(config.decoding),
-        test={name: asdict(corpus) for name, corpus in config.data.test.items()},
+        test=config.data.test,
     )
 
 

@@ -19,6 +19,7 @@ import zstandard
 from nmt import bundle
 from nmt.config import ConfigError, TranslateConfig
 from nmt.data.corpus import DataError
+from nmt.data.processors import available_cores
 from nmt.data.text_lines import check_file
 from nmt.decoding.translator import Translator
 from nmt.model.device import choose_device
@@ -33,7 +34,7 @@ def run(config: TranslateConfig) -> None:
         check_file(source, field="input")
     if config.output is not None:
         _check_output(Path(config.output), source)
-    torch.set_num_threads(config.threads or os.cpu_count() or 1)
+    torch.set_num_threads(config.threads or available_cores())
     device = choose_device(config.device)
     loaded = bundle.load(config.model, device=device)
     translator = Translator(loaded.model, loaded.tokenizer, config.decoding, device)

@@ -4,7 +4,6 @@ Memory stays bounded: texts pass in blocks, and of every training pair only a ha
 100 million pairs the chance that any two differing ones share a hash is 1 in 3,000).
 """
 
-import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from nmt.data.processors import available_cores
 from nmt.data.cleaning import DUPLICATE, TOO_LONG, Removals, length_rules, repeats, text_rules, too_long
 from nmt.data.config import CleaningConfig, DataConfig
 from nmt.data.corpus import read_blocks
@@ -204,10 +204,3 @@ def _flatten(ids: list[list[int]]) -> Side:
 def _choose(side: Side, mask: npt.NDArray[np.bool_]) -> Side:
     lengths, pieces = side
     return lengths[mask], pieces[np.repeat(mask, lengths)]
-
-
-def available_cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -23,11 +23,14 @@ class Processes:
         world_size = int(os.environ.get("WORLD_SIZE", "1"))
         if world_size == 1:
             return cls()
+        local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+        if torch.cuda.is_available():
+            torch.cuda.set_device(local_rank)
         if not dist.is_initialized():
             # The other processes wait while the first validates: hours for a large validation set.
             backend = "nccl" if torch.cuda.is_available() else "gloo"
             dist.init_process_group(backend, timeout=timedelta(hours=4))
-        return cls(dist.get_rank(), world_size, int(os.environ.get("LOCAL_RANK", "0")))
+        return cls(dist.get_rank(), world_size, local_rank)
 
     @property
     def is_main(self) -> bool:

@@ -153,7 +153,7 @@ class Optimizer:
             flat = group["params"][0]
             prefix = f"{number}."
             self.adam.state[flat] = {
-                key.removeprefix(prefix): value.to(flat.device if value.dim() else value.device)
+                key.removeprefix(prefix): value.to(flat.device)
                 for key, value in saved.items()
                 if key.startswith(prefix)
             }

@@ -18,6 +18,14 @@ from nmt.model.transformer import Transformer
 from nmt.training.loss import smoothed_cross_entropy
 from nmt.training.optim import FlatParameters
 
+# Rows that are worth a replica of their own; below that threads had better share the products.
+ROWS_PER_REPLICA = 8
+
+
+def replica_count(*, threads: int, rows: int) -> int:
+    """How many replicas train best on a CPU with batches of so many rows."""
+    return max(1, min(threads, rows // ROWS_PER_REPLICA))
+
 
 class Replicas:
     """A model and copies of it that share its weights; each has gradients and dropout of its own.
@@ -26,11 +34,19 @@ class Replicas:
     """
 
     def __init__(
-        self, model: Transformer, parameters: FlatParameters, *, count: int, seed: int, rank: int = 0
+        self,
+        model: Transformer,
+        parameters: FlatParameters,
+        *,
+        count: int,
+        seed: int,
+        rank: int = 0,
+        threads_each: int = 1,
     ) -> None:
         """
         Args:
             count: replicas, each with its thread; 1 computes in the caller's thread.
+            threads_each: CPU threads that share the products of one replica.
         """
         self.parameters = parameters
         self.models = [model, *(copy.deepcopy(model) for _ in range(count - 1))]
@@ -52,7 +68,7 @@ class Replicas:
             # The main thread settles its own number of threads before the workers change the default.
             torch.get_num_threads()
             self.threads = ThreadPoolExecutor(
-                count, "replica", initializer=torch.set_num_threads, initargs=(1,)
+                count, "replica", initializer=torch.set_num_threads, initargs=(threads_each,)
             )
 
     def train(self) -> None:

@@ -132,6 +132,8 @@ def assert_same_run(one: Path, other: Path) -> None:
         assert all(mine[key].equal(theirs[key]) for key in mine)
     assert (one / "model/model.safetensors").read_bytes() == (other / "model/model.safetensors").read_bytes()
     assert losses(one) == losses(other)
+    lines = [len((folder / "metrics.jsonl").read_text().splitlines()) for folder in (one, other)]
+    assert lines[0] == lines[1]
     assert sorted(losses(one)) == list(range(1, STEPS + 1))
 
 

@@ -1,6 +1,7 @@
 """The number of micro-batches and processes does not change the gradients."""
 
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -78,6 +79,23 @@ def test_micro_batches(store: PairStore, sizes: list[int]) -> None:
     assert_same(gradients(batches), gradients(split(store, [8])))
 
 
+def test_a_packed_batch_gives_every_sentence_the_loss_it_has_alone(store: PairStore) -> None:
+    plan = next(plan_epoch(store.source_lengths, store.target_lengths, [BatchShape(8, 24)], seed=1, epoch=0))
+    numbers = [number for row in plan.rows for number in row]
+    assert len(numbers) > len(plan.rows)
+    alone = [
+        DeviceBatch.from_packed(build_batch(store, BatchPlan(BatchShape(1, 24), [[number]]), 2), CPU)
+        for number in numbers
+    ]
+    packed = split(store, [8])
+    assert_same(gradients(alone), gradients(packed))
+    # Each by itself, not only in sum.
+    for row, members in enumerate(plan.rows):
+        losses = [gradients([alone[numbers.index(number)]])[0] for number in members]
+        whole = gradients([packed[0].split_rows(8)[row]])[0]
+        assert whole[:2] == pytest.approx([sum(column) for column in zip(*losses, strict=True)][:2], rel=1e-5)
+
+
 @pytest.mark.parametrize("threads", [2, 3, 11])
 def test_threads(store: PairStore, threads: int) -> None:
     """Even more of them than rows."""
@@ -88,7 +106,7 @@ def test_threads(store: PairStore, threads: int) -> None:
 def work(rank: int, folder: str, port_file: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{port_file}", rank=rank, world_size=2)
-    store = PairStore.open(__import__("pathlib").Path(folder))
+    store = PairStore.open(Path(folder))
     batches = split(store, [1] * 8)[rank::2]
     torch.save(gradients(batches, Processes(rank=rank, world_size=2)), f"{port_file}.{rank}")
     dist.destroy_process_group()

@@ -9,7 +9,6 @@ Held-out combinations of words (data/README.md) occur in test_compositional only
 
 import hashlib
 import json
-import logging
 import os
 import tempfile
 from collections.abc import Iterator
@@ -22,14 +21,14 @@ from filelock import FileLock
 from nmt.data.config import DemoConfig
 from nmt.data.demo.grammar import Combination, DemoGrammar
 from nmt.data.demo.phrases import DemoPair
+from nmt.data.progress import say
+from nmt.data.text_lines import DataError
 
 SPLITS = ("train", "valid", "test_random", "test_compositional")
 SOURCE, TARGET, ALIGNMENT = "en", "de", "align"
 _STAMP = "made.json"
 # Shares of the combinations of each kind that training never sees.
 HELD_OUT = {"verb object": 0.1, "adjective noun": 0.1, "construction verb": 0.08, "conjunction verb": 0.08}
-
-log = logging.getLogger(__name__)
 
 
 class HeldOut:
@@ -94,14 +93,12 @@ def _compositional(
         ):
             pairs.setdefault(sample.pair.source, sample.pair)
     if not pairs:
-        raise ValueError(
+        raise DataError(
             f"data.demo.train_pairs={config.train_pairs} is too small: no compositional test sentence "
             "consists of words of the training part; take at least 2000"
         )
     if len(pairs) < config.test_pairs:
-        log.warning(
-            "demo corpus: the small training part allows only %d compositional test pairs", len(pairs)
-        )
+        say(f"the small training part allows only {len(pairs)} compositional test pairs")
     return list(pairs.values())
 
 
@@ -127,7 +124,7 @@ def write_demo(config: DemoConfig) -> None:
     with FileLock(folder / ".lock"):
         if _up_to_date(folder, settings):
             return
-        log.info("making the demo corpus in %s", folder)
+        say(f"making the demo corpus in {folder}, {config.train_pairs:,} training pairs, some 15 s")
         (folder / _STAMP).unlink(missing_ok=True)
         sizes: dict[str, int] = {}
         for split, pairs in generate(config, grammar).items():
