@@ -1,15 +1,22 @@
-"""What several test files need: stores of given pieces."""
+"""What several test files need: one thread each, and stores of given pieces."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from nmt.data.store import PairStore, StoreWriter
 
 Pairs = Sequence[tuple[Sequence[int], Sequence[int]]]
 MakeStore = Callable[[Pairs], PairStore]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Tests run side by side; threads inside each would only wait for each other."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

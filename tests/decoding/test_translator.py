@@ -34,14 +34,6 @@ def make_tokenizer(normalization: Normalization = Normalization.nmt_nfkc) -> Tok
     return Tokenizer.train([(sentence, sentence.upper()) for sentence in SENTENCES], config)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
     return make_tokenizer()
