@@ -12,6 +12,7 @@ import platform
 import subprocess
 import sys
 import time
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -93,8 +94,12 @@ def commit() -> str | None:
     return described.stdout.strip()
 
 
+@cache
 def provenance() -> dict[str, Any]:
-    """Commit and versions of everything that shapes a result."""
+    """Commit and versions of everything that shapes a result, as they were when first asked for.
+
+    The source tree may change while a run computes with what it has loaded.
+    """
     return {
         "nmt": nmt.__version__,
         "commit": commit(),
