@@ -96,7 +96,7 @@ def test_command_line_order_of_precedence() -> None:
     config = train_config(
         "experiment=multi30k", *CORPUS["multi30k"], "model=base", "training=quick", "training.max_steps=7"
     )
-    assert (config.model.width, config.model.encoder_layers, config.model.dropout) == (512, 6, 0.3)
+    assert (config.model.width, config.model.encoder_layers, config.model.dropout) == (512, 6, 0.2)
     assert (config.training.long_row_length, config.training.max_steps) == (128, 7)
     assert config.run.experiment == "multi30k"
 
@@ -119,7 +119,7 @@ def test_experiment_files(experiment: str) -> None:
         "small": (3, 3, 256, 4, 1024, 0.1),
         "iwslt": (6, 6, 512, 4, 1024, 0.1),
         "base": (6, 6, 512, 8, 2048, 0.1),
-        "big": (6, 6, 1024, 16, 4096, 0.3),
+        "big": (6, 6, 1024, 16, 4096, 0.1),
         "deep": (12, 3, 512, 8, 2048, 0.1),
     }.items(),
 )

@@ -4,6 +4,7 @@ As many texts come out as go in, in their order, each without a line break and n
 """
 
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
@@ -53,7 +54,14 @@ class Translator:
         self, lines: Iterable[str], *, progress: bool = False, total: int | None = None
     ) -> Iterator[str]:
         """The same for a stream, in constant memory; `total` lines are expected."""
-        with tqdm(total=total, disable=not progress, unit=" sentences", desc="translate") as bar:
+        with tqdm(
+            total=total,
+            disable=not progress,
+            unit=" sentences",
+            desc="translate",
+            # A log file needs no line ten times a second.
+            mininterval=0.2 if sys.stderr.isatty() else 30,
+        ) as bar:
             for window in _windows(lines):
                 yield from self._translate_window(window, bar.update)
 

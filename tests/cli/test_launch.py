@@ -367,8 +367,11 @@ def test_make_hands_settings_on_in_order_and_quoted() -> None:
         "run.folder=it's\\x",
         "seed=$1",
     ]
+    # As typed in a shell, also where the tests themselves run under make.
+    outside = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
     done = subprocess.run(
         ["make", "-n", "train", "PYTHON=python3", *settings],
+        env=outside,
         cwd=ROOT,
         capture_output=True,
         text=True,
