@@ -257,7 +257,10 @@ def report(arguments: argparse.Namespace, contestants: list[Contestant], calibra
         )
     if arguments.json:
         figures = {
-            "arguments": vars(arguments),
+            "arguments": {
+                name: Path(value).name if name in ("source", "target", "json") else value
+                for name, value in vars(arguments).items()
+            },
             "processor": platform.processor() or platform.machine(),
             **provenance(),
             "calibration_gflops": calibrations,

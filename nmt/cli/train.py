@@ -1,5 +1,6 @@
 """`nmt train`: a corpus in, a scored model out."""
 
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -46,7 +47,7 @@ def run(config: TrainConfig) -> None:
     checkpoints = Checkpoints(
         folder / "checkpoints", keep=config.training.keep_checkpoints, write_model=write_model
     )
-    resumed = checkpoints.newest() if config.resume else None
+    resumed = checkpoints.newest(_warn) if config.resume else None
     state = _first_state(config, prepared, processes, device)
     if resumed:
         state = checkpoints.read_state(resumed, identity=state.identity)
@@ -110,6 +111,10 @@ def run(config: TrainConfig) -> None:
         raise SystemExit(128 + (trainer.signal_number or 0))
     if processes.is_main:
         _score_best(folder, config, device)
+
+
+def _warn(message: str) -> None:
+    print(f"nmt train: {message}", file=sys.stderr)
 
 
 def _shapes(config: TrainConfig) -> list[BatchShape]:

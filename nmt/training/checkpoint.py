@@ -1,10 +1,10 @@
 """What survives a restart: atomic save, restore, prune.
 
 A checkpoint is a model folder (it can be evaluated and translated with) plus `optimizer.safetensors` and
-`state.json`:
+`state.json`, and the checksums of them all:
 
     checkpoints/step-00002000/{config.yaml, tokenizer.model, model.safetensors, card.json,
-                               optimizer.safetensors, state.json}
+                               optimizer.safetensors, state.json, checksums.json}
 """
 
 import json
@@ -14,12 +14,15 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
+import xxhash
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from nmt.training.optim import Optimizer
 from nmt.training.replicas import Replicas
+
+CHECKSUMS = "checksums.json"
 
 
 class CheckpointError(ValueError):
@@ -58,6 +61,25 @@ def flush(path: Path) -> None:
         os.close(handle)
 
 
+def checksum(path: Path) -> str:
+    """Hash of a file's content."""
+    digest = xxhash.xxh3_128()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def find_damage(path: Path) -> str | None:
+    """What is wrong with a checkpoint's files; None when all are as they were written."""
+    try:
+        checksums = json.loads((path / CHECKSUMS).read_text(encoding="utf-8"))
+        changed = [name for name, expected in checksums.items() if checksum(path / name) != expected]
+    except (OSError, ValueError, AttributeError) as error:
+        return f"incomplete ({CHECKSUMS}: {error})"
+    return f"damaged ({', '.join(changed)} changed since it was written)" if changed else None
+
+
 # Writes weights, tokenizer and settings into a folder; the training code knows nothing of their format.
 WriteModel = Callable[[Path, dict[str, Tensor], TrainState], None]
 
@@ -76,17 +98,23 @@ class Checkpoints:
         return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
 
     def save(self, state: TrainState, replicas: Replicas, optimizer: Optimizer) -> Path:
-        """Write one checkpoint whole or not at all: a temporary folder, flushed, renamed."""
+        """Write one checkpoint whole or not at all: a temporary folder, flushed, renamed.
+
+        Raises:
+            CheckpointError: it cannot be written, as on a full disk; those before it are untouched.
+        """
         final = self.folder / f"step-{state.step:08d}"
         partial = self.folder / f".step-{state.step:08d}.partial"
         shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        parameters = optimizer.parameters
-        self.write_model(partial, parameters.named_views(parameters.masters), state)
-        save_file({**optimizer.moments(), **replicas.random_states()}, partial / "optimizer.safetensors")
-        (partial / "state.json").write_text(json.dumps(asdict(state), indent=2) + "\n", encoding="utf-8")
-        for path in [*partial.iterdir(), partial]:
-            flush(path)
+        try:
+            partial.mkdir(parents=True)
+            self._write(partial, state, replicas, optimizer)
+        except (OSError, SafetensorError) as error:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise CheckpointError(
+                f"{final}: cannot be written ({error}); make room and go on with resume=true, the checkpoint"
+                " before it is whole"
+            ) from error
         if final.exists():
             shutil.rmtree(final)
         partial.rename(final)
@@ -95,10 +123,33 @@ class Checkpoints:
             shutil.rmtree(old)
         return final
 
-    def newest(self) -> Path | None:
-        """The checkpoint to go on from."""
+    def _write(self, folder: Path, state: TrainState, replicas: Replicas, optimizer: Optimizer) -> None:
+        parameters = optimizer.parameters
+        self.write_model(folder, parameters.named_views(parameters.masters), state)
+        save_file({**optimizer.moments(), **replicas.random_states()}, folder / "optimizer.safetensors")
+        (folder / "state.json").write_text(json.dumps(asdict(state), indent=2) + "\n", encoding="utf-8")
+        checksums = {path.name: checksum(path) for path in sorted(folder.iterdir())}
+        (folder / CHECKSUMS).write_text(json.dumps(checksums, indent=2) + "\n", encoding="utf-8")
+        for path in [*folder.iterdir(), folder]:
+            flush(path)
+
+    def newest(self, say: Callable[[str], None]) -> Path | None:
+        """The newest undamaged checkpoint; None when there is none at all. Damaged ones are named by `say`.
+
+        Raises:
+            CheckpointError: there are checkpoints but all are damaged.
+        """
         paths = self.paths()
-        return paths[-1] if paths else None
+        for path in reversed(paths):
+            damage = find_damage(path)
+            if damage is None:
+                return path
+            say(f"{path}: {damage}; going on from the checkpoint before it")
+        if paths:
+            raise CheckpointError(
+                f"{self.folder}: every checkpoint is damaged; start a new run without resume"
+            )
+        return None
 
     def read_state(self, path: Path, *, identity: dict[str, str]) -> TrainState:
         """
