@@ -39,8 +39,8 @@ def run(config: TrainConfig) -> None:
     """Prepare the data, train, and score the best model on the test sets."""
     processes = Processes.start()
     device = choose_device(config.training.device)
-    threads = config.training.threads or available_cores()
-    torch.set_num_threads(threads)
+    cores = max(1, available_cores() // processes.local_world_size)
+    torch.set_num_threads(config.training.threads or cores)
     folder = run_folder.choose(config.run.folder, config.run.experiment, resume=config.resume)
     prepared = prepare(config.data, config.tokenizer)
     write_model = partial(_write_model, config, prepared)
@@ -52,24 +52,9 @@ def run(config: TrainConfig) -> None:
     if resumed:
         state = checkpoints.read_state(resumed, identity=state.identity)
 
-    torch.manual_seed(config.seed)
-    model = Transformer(
-        config.model,
-        source_vocabulary_size=prepared.tokenizer.source_vocabulary_size,
-        target_vocabulary_size=prepared.tokenizer.target_vocabulary_size,
-    ).to(device)
-    parameters = FlatParameters(model, getattr(torch, state.dtype))
+    replicas = _make_replicas(config, prepared, processes, state.dtype, device)
+    parameters = replicas.parameters
     optimizer = Optimizer(parameters, config.training)
-    shapes = _shapes(config)
-    count = replica_count(threads=threads, rows=shapes[0].rows) if device.type == "cpu" else 1
-    replicas = Replicas(
-        model,
-        parameters,
-        count=count,
-        threads_each=threads // count,
-        seed=config.seed,
-        rank=processes.rank,
-    )
     if resumed:
         checkpoints.restore(resumed, replicas, optimizer)
     if processes.is_main:
@@ -79,27 +64,19 @@ def run(config: TrainConfig) -> None:
     trainer = Trainer(
         replicas=replicas,
         optimizer=optimizer,
-        loader=Loader(
-            prepared.train,
-            shapes,
-            begin_id=BEGIN_ID,
-            seed=config.seed,
-            device=device,
-            rank=processes.rank,
-            world_size=processes.world_size,
-        ),
+        loader=_make_loader(config, prepared, processes, device),
         valid=prepared.valid,
-        shapes=shapes,
+        shapes=_shapes(config),
         config=config.training,
         state=state,
         checkpoints=checkpoints,
         tracker=tracker,
         processes=processes,
-        validate=_make_validate(config, prepared, model, device),
+        validate=_make_validate(config, prepared, replicas.models[0], device),
         keep_best=partial(_keep_best, folder / MODEL_FOLDER, parameters, write_model),
     )
     tracker.settings(to_yaml(config))
-    tracker.say(_opening(folder, model, state, device, shapes, prepared))
+    tracker.say(_opening(folder, config, prepared, state, replicas, device))
     try:
         stopped = trainer.fit()
         tracker.say(_closing(stopped, state, folder))
@@ -120,6 +97,43 @@ def _warn(message: str) -> None:
 def _shapes(config: TrainConfig) -> list[BatchShape]:
     return batch_shapes(
         config.training.max_tokens_per_batch, config.training.row_length, config.training.long_row_length
+    )
+
+
+def _make_replicas(
+    config: TrainConfig, prepared: PreparedData, processes: Processes, dtype: str, device: torch.device
+) -> Replicas:
+    """The model, freshly initialised from the seed: the same on every process."""
+    torch.manual_seed(config.seed)
+    model = Transformer(
+        config.model,
+        source_vocabulary_size=prepared.tokenizer.source_vocabulary_size,
+        target_vocabulary_size=prepared.tokenizer.target_vocabulary_size,
+    ).to(device)
+    threads = torch.get_num_threads()
+    rows = _shapes(config)[0].rows
+    count = replica_count(threads=threads, rows=rows) if device.type == "cpu" else 1
+    return Replicas(
+        model,
+        FlatParameters(model, getattr(torch, dtype)),
+        count=count,
+        threads_each=threads // count,
+        seed=config.seed,
+        rank=processes.rank,
+    )
+
+
+def _make_loader(
+    config: TrainConfig, prepared: PreparedData, processes: Processes, device: torch.device
+) -> Loader:
+    return Loader(
+        prepared.train,
+        _shapes(config),
+        begin_id=BEGIN_ID,
+        seed=config.seed,
+        device=device,
+        rank=processes.rank,
+        world_size=processes.world_size,
     )
 
 
@@ -239,14 +253,14 @@ def _make_validate(
 
 def _opening(
     folder: Path,
-    model: Transformer,
-    state: TrainState,
-    device: torch.device,
-    shapes: list[BatchShape],
+    config: TrainConfig,
     prepared: PreparedData,
+    state: TrainState,
+    replicas: Replicas,
+    device: torch.device,
 ) -> str:
-    size = sum(parameter.numel() for parameter in model.parameters())
-    layout = " or ".join(f"{shape.rows} rows of {shape.row_length}" for shape in shapes)
+    size = sum(parameter.numel() for parameter in replicas.models[0].parameters())
+    layout = " or ".join(f"{shape.rows} rows of {shape.row_length}" for shape in _shapes(config))
     begin = f"going on from step {state.step:,}" if state.step else "starting"
     threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
     return (

@@ -16,6 +16,8 @@ class Processes:
     rank: int = 0
     world_size: int = 1
     local_rank: int = 0
+    # Processes on this machine, which share its processors.
+    local_world_size: int = 1
 
     @classmethod
     def start(cls) -> "Processes":
@@ -30,7 +32,7 @@ class Processes:
             # The other processes wait while the first validates: hours for a large validation set.
             backend = "nccl" if torch.cuda.is_available() else "gloo"
             dist.init_process_group(backend, timeout=timedelta(hours=4))
-        return cls(dist.get_rank(), world_size, local_rank)
+        return cls(dist.get_rank(), world_size, local_rank, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
     @property
     def is_main(self) -> bool:
