@@ -66,7 +66,6 @@ def run(config: TrainConfig) -> None:
         optimizer=optimizer,
         loader=_make_loader(config, prepared, processes, device),
         valid=prepared.valid,
-        shapes=_shapes(config),
         config=config.training,
         state=state,
         checkpoints=checkpoints,

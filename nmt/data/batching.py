@@ -44,8 +44,6 @@ class PackedBatch:
     target_segments: IntArray
     target_positions: IntArray
     target_tokens: int
-    source_tokens: int
-    sentences: int
 
 
 @dataclass(slots=True)
@@ -170,6 +168,4 @@ def build_batch(store: PairStore, plan: BatchPlan, begin_id: int) -> PackedBatch
         target_segments=fill(target_slots, target_segments),
         target_positions=fill(target_slots, target_positions),
         target_tokens=len(target_pieces),
-        source_tokens=len(source_pieces),
-        sentences=len(numbers),
     )

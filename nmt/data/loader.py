@@ -4,7 +4,7 @@ import queue
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 
 import torch
@@ -37,7 +37,6 @@ class DeviceBatch:
     target_segments_BT: Tensor
     target_positions_BT: Tensor
     target_tokens: int
-    source_tokens: int
 
     @classmethod
     def from_packed(cls, batch: PackedBatch, device: torch.device) -> "DeviceBatch":
@@ -64,30 +63,20 @@ class DeviceBatch:
             target_segments_BT=stacked[5],
             target_positions_BT=stacked[6],
             target_tokens=batch.target_tokens,
-            source_tokens=batch.source_tokens,
         )
 
     def split_rows(self, parts: int) -> "list[DeviceBatch]":
-        """At most `parts` batches with about equally many of the rows each; tensors are views.
-
-        Numbers of tokens stay those of the whole.
-        """
+        """At most `parts` batches with about equally many of the rows each; tensors are views."""
         rows = len(self.source_BS)
         edges = [rows * part // parts for part in range(parts + 1)]
-        return [
-            replace(
-                self,
-                source_BS=self.source_BS[start:stop],
-                source_segments_BS=self.source_segments_BS[start:stop],
-                source_positions_BS=self.source_positions_BS[start:stop],
-                target_input_BT=self.target_input_BT[start:stop],
-                target_BT=self.target_BT[start:stop],
-                target_segments_BT=self.target_segments_BT[start:stop],
-                target_positions_BT=self.target_positions_BT[start:stop],
-            )
-            for start, stop in pairwise(edges)
-            if stop > start
-        ]
+        return [self._take_rows(slice(*edge)) for edge in pairwise(edges) if edge[1] > edge[0]]
+
+    def _take_rows(self, rows: slice) -> "DeviceBatch":
+        tensors = {
+            each.name: getattr(self, each.name)[rows] for each in fields(self) if each.name != "target_tokens"
+        }
+        target_tokens = int((self.target_segments_BT[rows] > 0).sum())
+        return DeviceBatch(**tensors, target_tokens=target_tokens)
 
     def model_input(self) -> dict[str, Tensor]:
         """The arguments of the model's forward pass."""

@@ -11,7 +11,6 @@ from types import FrameType
 import torch
 from torch import Tensor
 
-from nmt.data.batching import BatchShape
 from nmt.data.loader import DeviceBatch, Loader, LoaderState, validation_batches
 from nmt.data.store import PairStore
 from nmt.training.checkpoint import Checkpoints, TrainState
@@ -76,7 +75,6 @@ class Trainer:
         optimizer: Optimizer,
         loader: Loader,
         valid: PairStore,
-        shapes: list[BatchShape],
         config: TrainingConfig,
         state: TrainState,
         checkpoints: Checkpoints,
@@ -91,7 +89,6 @@ class Trainer:
         self.optimizer = optimizer
         self.loader = loader
         self.valid = valid
-        self.shapes = shapes
         self.config = config
         self.state = state
         self.checkpoints = checkpoints
@@ -211,7 +208,7 @@ class Trainer:
         """Mean negative log-likelihood per target piece of the validation set, in nats."""
         total, tokens = 0.0, 0
         for batch in validation_batches(
-            self.valid, self.shapes, begin_id=self.loader.begin_id, device=self.device
+            self.valid, self.loader.shapes, begin_id=self.loader.begin_id, device=self.device
         ):
             logits = self.model(**batch.model_input())
             _, plain = smoothed_cross_entropy(logits, batch.target_BT, smoothing=0, pad_id=self.model.pad_id)
@@ -223,14 +220,14 @@ class Trainer:
         """Loss, perplexity and BLEU on the validation set; the best model by BLEU is kept."""
         before = time.perf_counter()
         state = self.state
-        scores = [0.0, 0.0]
+        bleu = 0.0
         if self.processes.is_main:
             self.model.eval()
             loss = self.validation_loss()
             validation = self.validate()
             self.model.train()
-            scores = [validation.bleu, validation.chrf]
-        bleu, _ = self.processes.agree(scores, self.device)
+            bleu = validation.bleu
+        (bleu,) = self.processes.agree([bleu], self.device)
         better = bleu > state.best_bleu
         state.validations_since_best = 0 if better else state.validations_since_best + 1
         if better:

@@ -63,7 +63,6 @@ def train(folder: Path, train_pairs: PairStore, valid_pairs: PairStore) -> Trans
         optimizer=Optimizer(parameters, config),
         loader=Loader(train_pairs, shapes, begin_id=BEGIN_ID, seed=seed, device=torch.device("cpu")),
         valid=valid_pairs,
-        shapes=shapes,
         config=config,
         state=TrainState(),
         checkpoints=Checkpoints(folder / "checkpoints", keep=1, write_model=lambda *_: None),

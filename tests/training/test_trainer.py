@@ -1,0 +1,103 @@
+"""When a run stops, and what happens to updates whose gradients are not finite."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from nmt.data.batching import BatchShape
+from nmt.data.loader import Loader
+from nmt.model.config import TransformerConfig
+from nmt.model.transformer import Transformer
+from nmt.training.checkpoint import Checkpoints, TrainState
+from nmt.training.config import TrainingConfig
+from nmt.training.distributed import Processes
+from nmt.training.optim import FlatParameters, Optimizer
+from nmt.training.replicas import Replicas
+from nmt.training.tracking import Tracker
+from nmt.training.trainer import MAX_SKIPPED_IN_A_ROW, Trainer, TrainingError, Validation
+
+
+@pytest.fixture
+def make_trainer(tmp_path: Path, make_store: Any) -> Callable[..., Trainer]:
+    """A trainer whose validations give these BLEU scores, the last one again and again."""
+
+    def make(bleus: list[float], **changes: Any) -> Trainer:
+        config = TrainingConfig(
+            **{
+                "max_steps": 40,
+                "max_tokens_per_batch": 64,
+                "row_length": 32,
+                "long_row_length": 32,
+                "validate_every": 3,
+                "checkpoint_every": 100,
+            }
+            | changes
+        )
+        shape = TransformerConfig(encoder_layers=1, decoder_layers=1, width=8, heads=2, feed_forward_width=8)
+        model = Transformer(shape, source_vocabulary_size=12, target_vocabulary_size=12)
+        parameters = FlatParameters(model, torch.float32)
+        store = make_store([([5, 6, 7, 3], [8, 9, 3])] * 50)
+        scores = iter(bleus)
+
+        def validate() -> Validation:
+            return Validation(bleu=next(scores, bleus[-1]), chrf=0.0, bleu_signature="")
+
+        return Trainer(
+            replicas=Replicas(model, parameters, count=1, seed=1),
+            optimizer=Optimizer(parameters, config),
+            loader=Loader(store, [BatchShape(2, 32)], begin_id=2, seed=1, device=torch.device("cpu")),
+            valid=store,
+            config=config,
+            state=TrainState(),
+            checkpoints=Checkpoints(tmp_path / "checkpoints", keep=3, write_model=lambda *_: None),
+            tracker=Tracker(tmp_path, max_steps=config.max_steps, step=0, active=False),
+            processes=Processes(),
+            validate=validate,
+            keep_best=lambda state, validation: kept.append((state.step, validation.bleu)),
+        )
+
+    kept: list[tuple[int, float]] = []
+    make.kept = kept  # type: ignore[attr-defined]
+    return make
+
+
+def test_stops_at_the_last_step(make_trainer: Any) -> None:
+    trainer = make_trainer([10.0], max_steps=7)
+    assert trainer.fit() == "steps"
+    assert trainer.state.step == 7
+    assert trainer.checkpoints.paths()[-1].name == "step-00000007"
+
+
+def test_patience_counts_validations_without_a_better_score(make_trainer: Any) -> None:
+    trainer = make_trainer([10.0, 12.0, 11.0, 13.0, 13.0, 12.5, 14.0], patience=2)
+    assert trainer.fit() == "patience"
+    assert trainer.state.step == 6 * 3
+    assert make_trainer.kept == [(3, 10.0), (6, 12.0), (12, 13.0)]
+    assert (trainer.state.best_bleu, trainer.state.best_step) == (13.0, 12)
+
+
+def test_minutes_end_with_a_validation_and_a_checkpoint(make_trainer: Any) -> None:
+    trainer = make_trainer([10.0], max_minutes=1.0)
+    trainer.state.seconds = 59.9999
+    assert trainer.fit() == "minutes"
+    assert trainer.state.step == 1
+    assert make_trainer.kept == [(1, 10.0)]
+    assert trainer.checkpoints.newest(print) is not None
+
+
+def test_updates_that_are_not_finite_are_skipped_until_it_is_hopeless(make_trainer: Any) -> None:
+    trainer = make_trainer([10.0])
+    before = trainer.replicas.parameters.masters.clone()
+    trainer.replicas.backward = lambda batch, **_: spoil(trainer, batch.target_tokens)
+    with pytest.raises(TrainingError, match=r"lower training\.learning_rate"):
+        trainer.fit()
+    assert trainer.state.skipped_steps == trainer.state.step == MAX_SKIPPED_IN_A_ROW
+    assert torch.equal(before, trainer.replicas.parameters.masters)
+
+
+def spoil(trainer: Trainer, tokens: int) -> torch.Tensor:
+    trainer.replicas.parameters.master_gradients[0] = torch.nan
+    return torch.tensor([1.0, 1.0, float(tokens)])
