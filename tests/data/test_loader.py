@@ -76,3 +76,15 @@ def test_validation_covers_every_sentence_in_one_order(store: PairStore) -> None
     assert sum(batch.target_tokens for batch in batches) == store.target_lengths.sum()
     again = list(validation_batches(store, SHAPES, begin_id=2, device=CPU))
     assert all(torch.equal(a.target_BT, b.target_BT) for a, b in zip(batches, again, strict=True))
+
+
+@pytest.mark.parametrize("parts", [1, 2, 5])
+def test_split_rows_are_the_batch_again(store: PairStore, parts: int) -> None:
+    for batch in validation_batches(store, [BatchShape(4, 32)], begin_id=2, device=CPU):
+        split = batch.split_rows(parts)
+        assert len(split) == min(parts, 4)
+        for part in split:
+            assert part.target_tokens == (part.target_BT > 0).sum()
+        for name, whole in batch.model_input().items():
+            assert torch.equal(torch.cat([part.model_input()[name] for part in split]), whole)
+        assert torch.equal(torch.cat([part.target_BT for part in split]), batch.target_BT)
