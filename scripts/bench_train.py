@@ -37,7 +37,7 @@ from nmt.training.distributed import Processes  # noqa: E402
 from nmt.training.optim import FlatParameters, Optimizer  # noqa: E402
 from nmt.training.replicas import Replicas, replica_count  # noqa: E402
 from nmt.training.run_folder import provenance  # noqa: E402
-from nmt.training.trainer import accumulate_gradients  # noqa: E402
+from nmt.training.update import accumulate_gradients  # noqa: E402
 
 # One update; returns its real target pieces.
 Update = Callable[[], int]

@@ -17,7 +17,7 @@ from nmt.model.transformer import Transformer
 from nmt.training.distributed import Processes
 from nmt.training.optim import FlatParameters, Optimizer
 from nmt.training.replicas import Replicas
-from nmt.training.trainer import accumulate_gradients
+from nmt.training.update import accumulate_gradients
 
 EXPERIMENTS = sorted(path.stem for path in (config_folder() / "experiment").glob("*.yaml"))
 MODELS = sorted(path.stem for path in (config_folder() / "model").glob("*.yaml"))

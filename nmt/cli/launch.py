@@ -25,7 +25,7 @@ USER_ERRORS = {
     "nmt.model.device": "DeviceError",
     "nmt.training.checkpoint": "CheckpointError",
     "nmt.training.run_folder": "RunFolderError",
-    "nmt.training.trainer": "TrainingError",
+    "nmt.training.update": "TrainingError",
 }
 
 HELP = f"""\

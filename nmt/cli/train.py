@@ -30,7 +30,9 @@ from nmt.training.optim import FlatParameters, Optimizer
 from nmt.training.precision import choose_dtype
 from nmt.training.replicas import Replicas, replica_count
 from nmt.training.tracking import Tracker
-from nmt.training.trainer import Trainer, Validation
+from nmt.training.trainer import Trainer
+from nmt.training.update import Updater
+from nmt.training.validation import Validation, Validator
 
 MODEL_FOLDER = "model"
 
@@ -61,18 +63,30 @@ def run(config: TrainConfig) -> None:
         _open_folder(folder, config, device, prepared, state)
     processes.wait()
     tracker = Tracker(folder, max_steps=config.training.max_steps, step=state.step, active=processes.is_main)
+    loader = _make_loader(config, prepared, processes, device)
     trainer = Trainer(
-        replicas=replicas,
-        optimizer=optimizer,
-        loader=_make_loader(config, prepared, processes, device),
-        valid=prepared.valid,
+        updater=Updater(
+            replicas=replicas,
+            optimizer=optimizer,
+            config=config.training,
+            state=state,
+            processes=processes,
+        ),
+        loader=loader,
+        validator=Validator(
+            model=replicas.models[0],
+            valid=prepared.valid,
+            loader=loader,
+            processes=processes,
+            tracker=tracker,
+            decode=_make_decode(config, prepared, replicas.models[0], device),
+            keep_best=partial(_keep_best, folder / MODEL_FOLDER, parameters, write_model),
+        ),
         config=config.training,
         state=state,
         checkpoints=checkpoints,
         tracker=tracker,
         processes=processes,
-        validate=_make_validate(config, prepared, replicas.models[0], device),
-        keep_best=partial(_keep_best, folder / MODEL_FOLDER, parameters, write_model),
     )
     tracker.settings(to_yaml(config))
     tracker.say(_opening(folder, config, prepared, state, replicas, device))
@@ -222,7 +236,7 @@ def _open_folder(
     run_folder.point_latest(folder)
 
 
-def _make_validate(
+def _make_decode(
     config: TrainConfig, prepared: PreparedData, model: Transformer, device: torch.device
 ) -> Callable[[], Validation]:
     """Real decoding of the validation set with the weights of the moment."""
@@ -236,7 +250,7 @@ def _make_validate(
     sources, references = sources[:count], references[:count]
     translator = Translator(model, prepared.tokenizer, config.decoding, device)
 
-    def validate() -> Validation:
+    def decode() -> Validation:
         translations = translator.translate(sources)
         scores = {found.name: found for found in score(translations, references)}
         samples = config.training.sample_sentences
@@ -247,7 +261,7 @@ def _make_validate(
             samples=list(zip(sources, references, translations, strict=True))[:samples],
         )
 
-    return validate
+    return decode
 
 
 def _opening(

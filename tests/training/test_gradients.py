@@ -18,7 +18,7 @@ from nmt.model.transformer import Transformer
 from nmt.training.distributed import Processes
 from nmt.training.optim import FlatParameters
 from nmt.training.replicas import Replicas
-from nmt.training.trainer import accumulate_gradients
+from nmt.training.update import accumulate_gradients
 
 CPU = torch.device("cpu")
 

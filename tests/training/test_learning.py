@@ -7,25 +7,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from nmt.data.batching import batch_shapes
-from nmt.data.loader import Loader
 from nmt.data.store import PairStore
 from nmt.data.tokenizer import BEGIN_ID, END_ID, PAD_ID
 from nmt.decoding.search import beam_search
 from nmt.model.config import TransformerConfig
 from nmt.model.transformer import Transformer
-from nmt.training.checkpoint import Checkpoints, TrainState
 from nmt.training.config import Schedule, TrainingConfig
-from nmt.training.distributed import Processes
-from nmt.training.optim import FlatParameters, Optimizer
-from nmt.training.replicas import Replicas
-from nmt.training.tracking import Tracker
-from nmt.training.trainer import Trainer, Validation
+from nmt.training.trainer import Trainer
 
 COPY, REVERSE, FIRST_DIGIT = 4, 5, 6
 VOCABULARY = FIRST_DIGIT + 10
 Pair = tuple[list[int], list[int]]
 MakeStore = Callable[[list[Pair]], PairStore]
+Assemble = Callable[..., Trainer]
 
 
 def make_pairs(count: int, source: random.Random) -> list[Pair]:
@@ -37,7 +31,9 @@ def make_pairs(count: int, source: random.Random) -> list[Pair]:
     return pairs
 
 
-def train(folder: Path, train_pairs: PairStore, valid_pairs: PairStore) -> Transformer:
+def train(
+    folder: Path, assemble_trainer: Assemble, train_pairs: PairStore, valid_pairs: PairStore
+) -> Transformer:
     torch.set_num_threads(1)
     config = TrainingConfig(
         max_steps=2000,
@@ -55,22 +51,8 @@ def train(folder: Path, train_pairs: PairStore, valid_pairs: PairStore) -> Trans
         encoder_layers=2, decoder_layers=2, width=64, heads=4, feed_forward_width=128, dropout=0.0
     )
     model = Transformer(model_config, source_vocabulary_size=VOCABULARY, target_vocabulary_size=VOCABULARY)
-    parameters = FlatParameters(model, torch.float32)
-    shapes = batch_shapes(config.max_tokens_per_batch, config.row_length, config.long_row_length)
     seed = random.SystemRandom().randrange(2**31)
-    Trainer(
-        replicas=Replicas(model, parameters, count=1, seed=seed),
-        optimizer=Optimizer(parameters, config),
-        loader=Loader(train_pairs, shapes, begin_id=BEGIN_ID, seed=seed, device=torch.device("cpu")),
-        valid=valid_pairs,
-        config=config,
-        state=TrainState(),
-        checkpoints=Checkpoints(folder / "checkpoints", keep=1, write_model=lambda *_: None),
-        tracker=Tracker(folder, max_steps=config.max_steps, step=0, active=False),
-        processes=Processes(),
-        validate=lambda: Validation(bleu=0.0, chrf=0.0, bleu_signature=""),
-        keep_best=lambda *_: None,
-    ).fit()
+    assemble_trainer(folder, model, train_pairs, valid_pairs, config, seed=seed).fit()
     return model.eval()
 
 
@@ -106,8 +88,13 @@ def unseen() -> list[Pair]:
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory, make_store: MakeStore, unseen: list[Pair]) -> Transformer:
+def model(
+    tmp_path_factory: pytest.TempPathFactory,
+    make_store: MakeStore,
+    assemble_trainer: Assemble,
+    unseen: list[Pair],
+) -> Transformer:
     folder = tmp_path_factory.mktemp("learning")
     known = {tuple(source) for source, _ in unseen}
     pairs = [pair for pair in make_pairs(40_000, random.Random()) if tuple(pair[0]) not in known]
-    return train(folder, make_store(pairs), make_store(unseen))
+    return train(folder, assemble_trainer, make_store(pairs), make_store(unseen))

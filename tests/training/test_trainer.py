@@ -7,21 +7,16 @@ from typing import Any
 import pytest
 import torch
 
-from nmt.data.batching import BatchShape
-from nmt.data.loader import Loader
 from nmt.model.config import TransformerConfig
 from nmt.model.transformer import Transformer
-from nmt.training.checkpoint import Checkpoints, TrainState
 from nmt.training.config import TrainingConfig
-from nmt.training.distributed import Processes
-from nmt.training.optim import FlatParameters, Optimizer
-from nmt.training.replicas import Replicas
-from nmt.training.tracking import Tracker
-from nmt.training.trainer import MAX_SKIPPED_IN_A_ROW, Trainer, TrainingError, Validation
+from nmt.training.trainer import Trainer
+from nmt.training.update import MAX_SKIPPED_IN_A_ROW, TrainingError
+from nmt.training.validation import Validation
 
 
 @pytest.fixture
-def make_trainer(tmp_path: Path, make_store: Any) -> Callable[..., Trainer]:
+def make_trainer(tmp_path: Path, make_store: Any, assemble_trainer: Any) -> Callable[..., Trainer]:
     """A trainer whose validations give these BLEU scores, the last one again and again."""
 
     def make(bleus: list[float], **changes: Any) -> Trainer:
@@ -38,24 +33,15 @@ def make_trainer(tmp_path: Path, make_store: Any) -> Callable[..., Trainer]:
         )
         shape = TransformerConfig(encoder_layers=1, decoder_layers=1, width=8, heads=2, feed_forward_width=8)
         model = Transformer(shape, source_vocabulary_size=12, target_vocabulary_size=12)
-        parameters = FlatParameters(model, torch.float32)
         store = make_store([([5, 6, 7, 3], [8, 9, 3])] * 50)
         scores = iter(bleus)
-
-        def validate() -> Validation:
-            return Validation(bleu=next(scores, bleus[-1]), chrf=0.0, bleu_signature="")
-
-        return Trainer(
-            replicas=Replicas(model, parameters, count=1, seed=1),
-            optimizer=Optimizer(parameters, config),
-            loader=Loader(store, [BatchShape(2, 32)], begin_id=2, seed=1, device=torch.device("cpu")),
-            valid=store,
-            config=config,
-            state=TrainState(),
-            checkpoints=Checkpoints(tmp_path / "checkpoints", keep=3, write_model=lambda *_: None),
-            tracker=Tracker(tmp_path, max_steps=config.max_steps, step=0, active=False),
-            processes=Processes(),
-            validate=validate,
+        return assemble_trainer(
+            tmp_path,
+            model,
+            store,
+            store,
+            config,
+            decode=lambda: Validation(bleu=next(scores, bleus[-1]), chrf=0.0, bleu_signature=""),
             keep_best=lambda state, validation: kept.append((state.step, validation.bleu)),
         )
 
@@ -90,14 +76,14 @@ def test_minutes_end_with_a_validation_and_a_checkpoint(make_trainer: Any) -> No
 
 def test_updates_that_are_not_finite_are_skipped_until_it_is_hopeless(make_trainer: Any) -> None:
     trainer = make_trainer([10.0])
-    before = trainer.replicas.parameters.masters.clone()
-    trainer.replicas.backward = lambda batch, **_: spoil(trainer, batch.target_tokens)
+    before = trainer.updater.replicas.parameters.masters.clone()
+    trainer.updater.replicas.backward = lambda batch, **_: spoil(trainer, batch.target_tokens)
     with pytest.raises(TrainingError, match=r"lower training\.learning_rate"):
         trainer.fit()
     assert trainer.state.skipped_steps == trainer.state.step == MAX_SKIPPED_IN_A_ROW
-    assert torch.equal(before, trainer.replicas.parameters.masters)
+    assert torch.equal(before, trainer.updater.replicas.parameters.masters)
 
 
 def spoil(trainer: Trainer, tokens: int) -> torch.Tensor:
-    trainer.replicas.parameters.master_gradients[0] = torch.nan
+    trainer.updater.replicas.parameters.master_gradients[0] = torch.nan
     return torch.tensor([1.0, 1.0, float(tokens)])

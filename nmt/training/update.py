@@ -1,0 +1,100 @@
+"""One update of the weights: gradients of the micro-batches of all processes, then the optimizer."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from nmt.data.loader import DeviceBatch
+from nmt.training.checkpoint import TrainState
+from nmt.training.config import TrainingConfig
+from nmt.training.distributed import Processes
+from nmt.training.interval import StepReport
+from nmt.training.optim import Optimizer
+from nmt.training.precision import LossScale
+from nmt.training.replicas import Replicas
+
+# Updates in a row with a gradient that is not finite after which a run gives up.
+MAX_SKIPPED_IN_A_ROW = 20
+
+
+class TrainingError(ValueError):
+    """Training cannot go on; the message says why and what to change."""
+
+
+def accumulate_gradients(
+    replicas: Replicas,
+    batches: list[DeviceBatch],
+    *,
+    label_smoothing: float,
+    loss_scale: float,
+    processes: Processes,
+) -> Tensor:
+    """Gradients of the loss sum over all micro-batches and processes, in the masters' gradients.
+
+    Nothing is divided here: one division by the number of target pieces follows, so neither number nor
+    shapes of micro-batches and processes change the update.
+
+    Returns:
+        Sums [3] of smoothed loss, negative log-likelihood (nats) and target pieces.
+    """
+    sums = [
+        replicas.backward(batch, label_smoothing=label_smoothing, loss_scale=loss_scale) for batch in batches
+    ]
+    processes.sum(replicas.parameters.master_gradients)
+    return processes.sum(torch.stack(sums).sum(0))
+
+
+class Updater:
+    """Changes the weights, batch by batch, and counts in `state` what it has done."""
+
+    def __init__(
+        self,
+        *,
+        replicas: Replicas,
+        optimizer: Optimizer,
+        config: TrainingConfig,
+        state: TrainState,
+        processes: Processes,
+    ) -> None:
+        self.replicas = replicas
+        self.optimizer = optimizer
+        self.config = config
+        self.state = state
+        self.processes = processes
+        self.loss_scale = LossScale(replicas.models[0].dtype)
+        if state.step and self.loss_scale.dynamic:
+            self.loss_scale.value = state.loss_scale
+            self.loss_scale.good_steps = state.loss_scale_good_steps
+        self.skipped_in_a_row = 0
+
+    def update(self, batches: list[DeviceBatch]) -> StepReport:
+        """One update from this process's micro-batches; it is skipped when its gradient is not finite.
+
+        Raises:
+            TrainingError: too many updates in a row had to be skipped.
+        """
+        scale = self.loss_scale.value
+        sums = accumulate_gradients(
+            self.replicas,
+            batches,
+            label_smoothing=self.config.label_smoothing,
+            loss_scale=scale,
+            processes=self.processes,
+        )
+        loss, nll, tokens = sums.tolist()
+        state = self.state
+        state.step += 1
+        norm = self.optimizer.update(step=state.step, divisor=tokens * scale)
+        finite = math.isfinite(norm)
+        self.loss_scale.update(finite)
+        state.loss_scale, state.loss_scale_good_steps = self.loss_scale.value, self.loss_scale.good_steps
+        state.skipped_steps += int(not finite)
+        state.target_tokens += int(tokens)
+        self.skipped_in_a_row = 0 if finite else self.skipped_in_a_row + 1
+        if self.skipped_in_a_row == MAX_SKIPPED_IN_A_ROW:
+            raise TrainingError(
+                f"the gradient was not finite in {MAX_SKIPPED_IN_A_ROW} updates in a row (step {state.step});"
+                " lower training.learning_rate, raise training.warmup_steps or set training.precision=float32"
+            )
+        return StepReport(loss / tokens, nll / tokens, norm, int(tokens))

@@ -1,0 +1,110 @@
+"""Scores of the weights of the moment on the validation set, and which of them were the best."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+
+from nmt.data.loader import Loader, validation_batches
+from nmt.data.store import PairStore
+from nmt.model.transformer import Transformer
+from nmt.training.checkpoint import TrainState
+from nmt.training.distributed import Processes
+from nmt.training.loss import smoothed_cross_entropy
+from nmt.training.tracking import Tracker
+
+
+@dataclass(slots=True)
+class Validation:
+    """What decoding the validation set gave."""
+
+    bleu: float
+    chrf: float
+    bleu_signature: str
+    # (source, reference, translation)
+    samples: list[tuple[str, str, str]] = field(default_factory=list)
+
+
+class Validator:
+    """Validates a model; the best one by BLEU is handed to `keep_best`."""
+
+    def __init__(
+        self,
+        *,
+        model: Transformer,
+        valid: PairStore,
+        loader: Loader,
+        processes: Processes,
+        tracker: Tracker,
+        decode: Callable[[], Validation],
+        keep_best: Callable[[TrainState, Validation], None],
+    ) -> None:
+        """
+        Args:
+            loader: that of training, for the shapes of its batches and its device.
+            decode: translates the validation set with the model and scores the translations.
+        """
+        self.model = model
+        self.valid = valid
+        self.loader = loader
+        self.processes = processes
+        self.tracker = tracker
+        self.decode = decode
+        self.keep_best = keep_best
+
+    def run(self, state: TrainState) -> None:
+        """Loss, perplexity and BLEU; `state` learns whether this is the best model so far."""
+        before = time.perf_counter()
+        bleu = 0.0
+        if self.processes.is_main:
+            self.model.eval()
+            loss = self.loss()
+            validation = self.decode()
+            self.model.train()
+            bleu = validation.bleu
+        (bleu,) = self.processes.agree([bleu], self.loader.device)
+        better = bleu > state.best_bleu
+        state.validations_since_best = 0 if better else state.validations_since_best + 1
+        if better:
+            state.best_bleu, state.best_step = bleu, state.step
+        if self.processes.is_main:
+            if better:
+                self.keep_best(state, validation)
+            self._report(state, loss, validation, seconds=time.perf_counter() - before)
+        state.seconds += time.perf_counter() - before
+
+    @torch.no_grad()
+    def loss(self) -> float:
+        """Mean negative log-likelihood per target piece of the validation set, in nats."""
+        total, tokens = 0.0, 0
+        for batch in validation_batches(
+            self.valid, self.loader.shapes, begin_id=self.loader.begin_id, device=self.loader.device
+        ):
+            logits = self.model(**batch.model_input())
+            _, plain = smoothed_cross_entropy(logits, batch.target_BT, smoothing=0, pad_id=self.model.pad_id)
+            total += float(plain)
+            tokens += batch.target_tokens
+        return total / max(1, tokens)
+
+    def _report(self, state: TrainState, loss: float, validation: Validation, *, seconds: float) -> None:
+        perplexity = math.exp(min(loss, 50))
+        self.tracker.scalars(
+            state.step,
+            {
+                "validation/loss": loss,
+                "validation/perplexity": perplexity,
+                "validation/bleu": validation.bleu,
+                "validation/chrf": validation.chrf,
+                "validation/seconds": seconds,
+            },
+        )
+        self.tracker.samples(state.step, validation.samples)
+        is_best = state.best_step == state.step
+        best = "best so far" if is_best else f"best {state.best_bleu:.2f} at step {state.best_step:,}"
+        self.tracker.say(
+            f"step {state.step:,}: validation loss {loss:.3f}, perplexity {perplexity:.2f},"
+            f" BLEU {validation.bleu:.2f} ({best}), {seconds:.1f} s"
+        )
+        self.tracker.progress(state.step, {"bleu": f"{validation.bleu:.1f}"})
