@@ -7,11 +7,11 @@ H heads, K head size, W beam width.
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nmt.model.cache import LayerCache
 from nmt.model.dropout import Dropout
+from nmt.model.linear import Linear, linear
 
 
 def additive_mask(allowed: Tensor, dtype: torch.dtype) -> Tensor:
@@ -33,9 +33,8 @@ def dot_product_attention(
     are longer than the sentences. `mask` is additive and broadcasts to [B, H, T, S].
     """
     scale = 1 / math.sqrt(query_BHTK.shape[-1])
-    scores_BHTS = torch.matmul(query_BHTK * scale, key_BHSK.transpose(-2, -1))
-    if mask is not None:
-        scores_BHTS += mask
+    scores_BHTS = torch.matmul(query_BHTK, key_BHSK.transpose(-2, -1))
+    scores_BHTS = scores_BHTS * scale if mask is None else torch.add(mask, scores_BHTS, alpha=scale)
     return torch.matmul(dropout(scores_BHTS.softmax(-1)), value_BHSK)
 
 
@@ -50,8 +49,8 @@ class MultiHeadAttention(nn.Module):
         super().__init__()
         self.width = width
         self.heads = heads
-        self.in_projection = nn.Linear(width, 3 * width)
-        self.out_projection = nn.Linear(width, width)
+        self.in_projection = Linear(width, 3 * width)
+        self.out_projection = Linear(width, width)
         self.dropout = Dropout(dropout)
         # The three blocks are initialised one by one: as one matrix they would start too small.
         for block in self.in_projection.weight.chunk(3):
@@ -92,13 +91,13 @@ class MultiHeadAttention(nn.Module):
         """Queries alone, as a tuple of one tensor [B, H, T, K]."""
         weight, _ = torch.split(self.in_projection.weight, [self.width, 2 * self.width])
         bias, _ = torch.split(self.in_projection.bias, [self.width, 2 * self.width])
-        return self.split_heads(F.linear(hidden_BTD, weight, bias), 1)
+        return self.split_heads(linear(hidden_BTD, weight, bias), 1)
 
     def project_memory(self, memory_BSD: Tensor) -> tuple[Tensor, ...]:
         """Keys and values of a memory, each [B, H, S, K]."""
         _, weight = torch.split(self.in_projection.weight, [self.width, 2 * self.width])
         _, bias = torch.split(self.in_projection.bias, [self.width, 2 * self.width])
-        return self.split_heads(F.linear(memory_BSD, weight, bias), 2)
+        return self.split_heads(linear(memory_BSD, weight, bias), 2)
 
     def split_heads(self, projected: Tensor, parts: int) -> tuple[Tensor, ...]:
         """[B, T, parts * D] -> `parts` tensors [B, H, T, K]."""

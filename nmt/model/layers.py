@@ -14,6 +14,7 @@ from nmt.model.attention import MultiHeadAttention
 from nmt.model.cache import LayerCache
 from nmt.model.config import Activation, NormKind, NormPlacement, Positions, TransformerConfig
 from nmt.model.dropout import Dropout
+from nmt.model.linear import Linear
 
 
 def sinusoids(length: int, width: int) -> Tensor:
@@ -68,8 +69,8 @@ class FeedForward(nn.Module):
             Activation.swiglu: F.silu,
         }
         self.activation = activations[config.activation]
-        self.expand = nn.Linear(config.width, config.feed_forward_width * (2 if self.gated else 1))
-        self.contract = nn.Linear(config.feed_forward_width, config.width)
+        self.expand = Linear(config.width, config.feed_forward_width * (2 if self.gated else 1))
+        self.contract = Linear(config.feed_forward_width, config.width)
         self.dropout = Dropout(config.activation_dropout)
         for block in self.expand.weight.chunk(2 if self.gated else 1):
             nn.init.xavier_uniform_(block)

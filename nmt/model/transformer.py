@@ -20,6 +20,7 @@ from nmt.model.cache import DecoderCache
 from nmt.model.config import NormPlacement, TiedEmbeddings, TransformerConfig
 from nmt.model.dropout import Dropout
 from nmt.model.layers import DecoderLayer, EncoderLayer, PositionEncoding, make_norm
+from nmt.model.linear import Linear
 
 
 class Transformer(nn.Module):
@@ -52,7 +53,7 @@ class Transformer(nn.Module):
             if tied is TiedEmbeddings.all
             else self._make_embedding(source_vocabulary_size)
         )
-        self.output_projection = nn.Linear(config.width, target_vocabulary_size, bias=False)
+        self.output_projection = Linear(config.width, target_vocabulary_size, bias=False)
         if tied is TiedEmbeddings.none:
             nn.init.normal_(self.output_projection.weight, std=config.width**-0.5)
         else:

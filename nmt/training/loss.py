@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 # Slots handled at once: the float32 copy of their logits stays in the processor's cache.
-CHUNK_SLOTS = 256
+CHUNK_SLOTS = 64
 
 
 class _SmoothedCrossEntropy(torch.autograd.Function):
@@ -31,17 +31,19 @@ class _SmoothedCrossEntropy(torch.autograd.Function):
         for start in range(0, len(logits_NV), chunk_slots):
             chunk = slice(start, start + chunk_slots)
             weight_n1, target_n1 = weight_N1[chunk], target_N[chunk, None]
-            logits_nV = logits_NV[chunk].float()
-            lse_n1 = logits_nV.logsumexp(1, keepdim=True)
-            nll_n1 = lse_n1 - logits_nV.gather(1, target_n1)
-            uniform_n1 = lse_n1 - logits_nV.mean(1, keepdim=True)
+            logits_nV = logits_NV[chunk]
+            probability_nV = logits_nV.softmax(1, dtype=torch.float32)
+            # log sum exp(logits) from the largest of each row: softmax has done the exponentials already.
+            lse_n1 = logits_nV.amax(1, keepdim=True).float() - probability_nV.amax(1, keepdim=True).log()
+            nll_n1 = lse_n1 - logits_nV.gather(1, target_n1).float()
+            uniform_n1 = lse_n1 - logits_nV.mean(1, keepdim=True, dtype=torch.float32)
             plain += (weight_n1 * nll_n1).sum()
             smoothed += (weight_n1 * ((1 - smoothing) * nll_n1 + smoothing * uniform_n1)).sum()
             if ctx.needs_input_grad[0]:
                 # d loss / d logits = softmax - (1 - smoothing) [target] - smoothing / V
-                gradient_nV = logits_nV.sub_(lse_n1).exp_().sub_(smoothing / vocabulary)
+                gradient_nV = probability_nV.sub_(smoothing / vocabulary)
                 gradient_nV.scatter_add_(1, target_n1, torch.full_like(lse_n1, smoothing - 1))
-                logits_NV[chunk] = gradient_nV.mul_(weight_n1).to(logits_NV.dtype)
+                logits_nV.copy_(gradient_nV.mul_(weight_n1))
         # From here on the tensor holds the gradient; nothing else may read it as logits.
         ctx.gradient_NV = logits_NV
         ctx.mark_non_differentiable(plain)
@@ -51,7 +53,11 @@ class _SmoothedCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
         gradient_NV = ctx.gradient_NV
         ctx.gradient_NV = None
-        return gradient_NV.mul_(gradients[0].to(gradient_NV.dtype)), None, None, None
+        scale = gradients[0].to(gradient_NV.dtype)
+        # Asking the value of a CPU tensor costs nothing, a pass over the gradient does.
+        if scale.device.type != "cpu" or float(scale) != 1:
+            gradient_NV.mul_(scale)
+        return gradient_NV, None, None, None
 
 
 def smoothed_cross_entropy(
