@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from nmt.cli.launch import main
+from nmt.training.checkpoint import checksum
 
 WORDS = ["the", "a", "dog", "cat", "house", "sees", "likes", "old", "red", "and", "runs", "to", "Anna"]
 SETTINGS = """
@@ -114,6 +115,21 @@ def test_the_model_of_a_run_is_one_of_its_averages(finished: Path) -> None:
         assert [each["step"] for each in card["average"]["checkpoints"]] == [16, 20, 24]
         files = [checkpoint(finished, step) / "model.safetensors" for step in (16, 20, 24)]
         assert_mean(finished / "model", files)
+
+
+def test_an_average_that_beats_the_best_becomes_the_model(finished: Path, corpus: Path) -> None:
+    """As it would be if the validations had been worse."""
+    folder = corpus / "worse"
+    shutil.copytree(finished, folder)
+    state = checkpoint(folder, 24) / "state.json"
+    state.write_text(json.dumps(json.loads(state.read_text()) | {"best_bleu": -1.0}))
+    checksums = state.with_name("checksums.json")
+    checksums.write_text(json.dumps(json.loads(checksums.read_text()) | {state.name: checksum(state)}))
+    assert train(corpus, folder, *AVERAGED, "resume=true") == 0
+    assert "the average becomes the model" in (folder / "train.log").read_text()
+    assert [each["step"] for each in card_of(folder / "model")["average"]["checkpoints"]] == [16, 20, 24]
+    files = [checkpoint(folder, step) / "model.safetensors" for step in (16, 20, 24)]
+    assert_mean(folder / "model", files)
 
 
 def scores(run: Path) -> dict[int, float]:
