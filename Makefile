@@ -5,7 +5,7 @@
 SHELL := bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup prepare train evaluate translate test lint bench tensorboard lock clean
+.PHONY: help setup prepare train evaluate translate average test lint bench tensorboard lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -49,6 +49,9 @@ evaluate: $(STAMP) ## score a model: make evaluate model=runs/latest
 
 translate: $(STAMP) ## translate text: make translate model=runs/latest input=in.txt output=out.txt
 	@$(BIN)/nmt translate $(SETTINGS)
+
+average: $(STAMP) ## average checkpoints: make average model=runs/latest last=5 output=averaged
+	@$(BIN)/nmt average $(SETTINGS)
 
 # Each worker computes on one thread; more would only wait for each other.
 test: $(STAMP) ## run all tests

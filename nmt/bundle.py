@@ -169,7 +169,7 @@ def load(path: str | Path, *, device: torch.device, dtype: torch.dtype = torch.f
                 parameter.data.copy_(weights.get_tensor(name))
     except (OSError, SafetensorError, RuntimeError, OverflowError) as error:
         raise BundleError(f"{file}: cannot be read: {_first_line(error)}") from error
-    card = _read_card(folder / CARD_FILE)
+    card = read_card(folder / CARD_FILE)
     model = model.to(device=device, dtype=dtype).eval().requires_grad_(False)
     return Bundle(folder, settings, model, tokenizer, card)
 
@@ -192,7 +192,8 @@ def _check_shapes(file: Path, model: Transformer, weights: Any) -> None:
             )
 
 
-def _read_card(file: Path) -> dict[str, Any]:
+def read_card(file: Path) -> dict[str, Any]:
+    """What a card.json says; nothing when it is missing or damaged, for nothing depends on it."""
     try:
         card = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from nmt.data.config import CorpusConfig, DataConfig, TokenizerConfig
 from nmt.decoding.config import DecodingConfig
 from nmt.model.config import Positions, TiedEmbeddings, TransformerConfig
-from nmt.training.config import Device, TrainingConfig
+from nmt.training.config import Device, ModelWeights, TrainingConfig
 
 Config = TypeVar("Config")
 
@@ -122,6 +122,40 @@ class TranslateConfig:
         _check_threads(self.threads)
 
 
+@dataclass(kw_only=True, slots=True)
+class AverageConfig:
+    """Settings of `nmt average`."""
+
+    # Run folder, or its folder of checkpoints, of which `last` or `best` are averaged.
+    model: str | None = None
+    # Newest checkpoints, or those of the best validation BLEU; 0 is not chosen.
+    last: int = 0
+    best: int = 0
+    # Only checkpoints of earlier steps; 0 takes all.
+    before: int = 0
+    # In place of these four: checkpoints and model folders by name.
+    models: list[str] = field(default_factory=list)
+    # What is averaged: the weights of the checkpoints, or the moving averages that they keep.
+    of: ModelWeights = ModelWeights.weights
+    # Model folder, which must not exist yet.
+    output: str = MISSING
+
+    def __post_init__(self) -> None:
+        for name in ("last", "best", "before"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, not {getattr(self, name)}")
+        if (self.model is None) == (not self.models):
+            raise ValueError(
+                "give model=RUN with last=N or best=N, or models=[FOLDER,FOLDER]; one of the two"
+            )
+        if self.models and (self.last or self.best or self.before):
+            raise ValueError(
+                "last, best and before choose from model=RUN; models=[...] names all that is taken"
+            )
+        if self.model is not None and (self.last > 0) == (self.best > 0):
+            raise ValueError("give last=N or best=N: how many checkpoints are averaged; one of the two")
+
+
 # What each verb is given. `prepare` is composed with the schema of `train`, so that it takes the
 # same experiments, and cut down to its two sections.
 SCHEMAS: dict[str, type[Any]] = {
@@ -129,6 +163,7 @@ SCHEMAS: dict[str, type[Any]] = {
     "train": TrainConfig,
     "evaluate": EvaluateConfig,
     "translate": TranslateConfig,
+    "average": AverageConfig,
 }
 
 
@@ -140,6 +175,7 @@ def register_schemas() -> None:
     """
     store = ConfigStore.instance()
     store.store(name="train_schema", node=TrainConfig)
+    store.store(name="average_schema", node=AverageConfig)
     for verb in ("evaluate", "translate"):
         schema = OmegaConf.structured(SCHEMAS[verb])
         for name in schema.decoding:

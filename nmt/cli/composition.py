@@ -26,6 +26,7 @@ LITERALS: dict[str, tuple[str, ...]] = {
     "train": (),
     "evaluate": ("model", "output"),
     "translate": ("model", "input", "output"),
+    "average": ("model", "output"),
 }
 TEST_SET = re.compile(r"data\.test\.([^.=]+)([.=].*)", re.DOTALL)
 NAME = re.compile(r"[A-Za-z_][\w-]*")

@@ -23,6 +23,7 @@ USER_ERRORS = {
     "nmt.data.text_lines": "DataError",
     "nmt.bundle": "BundleError",
     "nmt.model.device": "DeviceError",
+    "nmt.training.averaging": "AveragingError",
     "nmt.training.checkpoint": "CheckpointError",
     "nmt.training.run_folder": "RunFolderError",
     "nmt.training.update": "TrainingError",
@@ -37,6 +38,7 @@ Train neural machine translation models from scratch.
   train       corpus -> model with a score (prepares by itself)
   evaluate    model and test sets -> BLEU and chrF
   translate   model and text -> text
+  average     checkpoints of a run -> one model, often a better one
 
 nmt VERB --help shows a verb's settings and examples; nmt --version the version.
 Completion of verbs, choices and settings: eval "$(nmt --completion {SHELLS[0]})"

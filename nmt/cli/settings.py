@@ -16,6 +16,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "train": ("experiment", "data", "tokenizer", "model", "training", "decoding"),
     "evaluate": ("decoding",),
     "translate": ("decoding",),
+    "average": (),
 }
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from nmt import bundle
+from nmt.cli.average import describe
 from nmt.cli.evaluate import evaluate_model
 from nmt.config import TrainConfig, to_yaml
 from nmt.data.batching import BatchShape, batch_shapes
@@ -25,7 +26,9 @@ from nmt.model.device import choose_device
 from nmt.model.transformer import Transformer
 from nmt.training import run_folder
 from nmt.training.checkpoint import Checkpoints, TrainState
+from nmt.training.config import ModelWeights
 from nmt.training.distributed import Processes
+from nmt.training.final_average import try_average
 from nmt.training.optim import FlatParameters, Optimizer
 from nmt.training.precision import choose_dtype
 from nmt.training.replicas import Replicas, replica_count
@@ -47,7 +50,11 @@ def run(config: TrainConfig) -> None:
     prepared = prepare(config.data, config.tokenizer)
     write_model = partial(_write_model, config, prepared)
     checkpoints = Checkpoints(
-        folder / "checkpoints", keep=config.training.keep_checkpoints, write_model=write_model
+        folder / "checkpoints",
+        keep=config.training.keep_checkpoints,
+        keep_best=config.training.keep_best_checkpoints,
+        keep_every=config.training.keep_every,
+        write_model=write_model,
     )
     resumed = checkpoints.newest(_warn) if config.resume else None
     state = _first_state(config, prepared, processes, device)
@@ -80,7 +87,8 @@ def run(config: TrainConfig) -> None:
             processes=processes,
             tracker=tracker,
             decode=_make_decode(config, prepared, replicas.models[0], device),
-            keep_best=partial(_keep_best, folder / MODEL_FOLDER, parameters, write_model),
+            keep_best=partial(_keep_best, folder / MODEL_FOLDER, config, optimizer, write_model),
+            computing_with=partial(parameters.computing_with, _validated_weights(config, optimizer)),
         ),
         config=config.training,
         state=state,
@@ -92,6 +100,16 @@ def run(config: TrainConfig) -> None:
     tracker.say(_opening(folder, config, prepared, state, replicas, device))
     try:
         stopped = trainer.fit()
+        if config.training.average_last and stopped != "signal":
+            try_average(
+                config.training.average_last,
+                checkpoints=checkpoints,
+                parameters=parameters,
+                validator=trainer.validator,
+                state=state,
+                keep=partial(_keep_average, folder / MODEL_FOLDER, state, write_model),
+            )
+            processes.wait()
         tracker.say(_closing(stopped, state, folder))
     finally:
         tracker.close()
@@ -188,6 +206,7 @@ def _write_model(
     weights: dict[str, Tensor],
     state: TrainState,
     validation: Validation | None = None,
+    average: dict[str, Any] | None = None,
 ) -> None:
     """A model folder with the given weights and where they come from."""
     card: dict[str, Any] = {
@@ -207,6 +226,8 @@ def _write_model(
             "chrf": validation.chrf,
             "bleu_signature": validation.bleu_signature,
         }
+    if average:
+        card["average"] = average
     bundle.write(
         folder,
         settings=_settings(config, prepared),
@@ -216,14 +237,37 @@ def _write_model(
     )
 
 
+def _validated_weights(config: TrainConfig, optimizer: Optimizer) -> Tensor:
+    """The flat tensor that is validated, and kept when it is the best."""
+    if config.training.validate_on is ModelWeights.ema:
+        assert optimizer.average
+        return optimizer.average.weights
+    return optimizer.parameters.masters
+
+
 def _keep_best(
     folder: Path,
-    parameters: FlatParameters,
+    config: TrainConfig,
+    optimizer: Optimizer,
     write_model: Callable[..., None],
     state: TrainState,
     validation: Validation,
 ) -> None:
-    write_model(folder, parameters.named_views(parameters.masters), state, validation)
+    weights = optimizer.parameters.named_views(_validated_weights(config, optimizer))
+    moving = config.training.validate_on is ModelWeights.ema
+    average = {"ema_decay": config.training.ema_decay} if moving else None
+    write_model(folder, weights, state, validation, average)
+
+
+def _keep_average(
+    folder: Path,
+    state: TrainState,
+    write_model: Callable[..., None],
+    weights: dict[str, Tensor],
+    validation: Validation,
+    paths: list[Path],
+) -> None:
+    write_model(folder, weights, state, validation, {"checkpoints": describe(paths)})
 
 
 def _open_folder(

@@ -5,6 +5,8 @@ A checkpoint is a model folder (it can be evaluated and translated with) plus `o
 
     checkpoints/step-00002000/{config.yaml, tokenizer.model, model.safetensors, card.json,
                                optimizer.safetensors, state.json, checksums.json}
+
+and `ema.safetensors`, the moving average by parameter name, in a run that keeps one.
 """
 
 import json
@@ -21,8 +23,11 @@ from torch import Tensor
 
 from nmt.training.optim import Optimizer
 from nmt.training.replicas import Replicas
+from nmt.training.retention import retained
 
 CHECKSUMS = "checksums.json"
+WEIGHTS = "model.safetensors"
+EMA = "ema.safetensors"
 
 
 class CheckpointError(ValueError):
@@ -43,6 +48,9 @@ class TrainState:
     best_bleu: float = -1.0
     best_step: int = 0
     validations_since_best: int = 0
+    # The newest validation.
+    validated_bleu: float = -1.0
+    validated_step: int = -1
     skipped_steps: int = 0
     loss_scale: float = 1.0
     loss_scale_good_steps: int = 0
@@ -80,22 +88,45 @@ def find_damage(path: Path) -> str | None:
     return f"damaged ({', '.join(changed)} changed since it was written)" if changed else None
 
 
+def checkpoint_paths(folder: Path) -> list[Path]:
+    """The whole checkpoints in a folder, oldest first."""
+    found = [path for path in folder.glob("step-*") if path.name.removeprefix("step-").isdigit()]
+    return sorted(found, key=step_of)
+
+
+def step_of(path: Path) -> int:
+    """The step after which a checkpoint was written."""
+    return int(path.name.removeprefix("step-"))
+
+
+def recorded_bleu(path: Path) -> float | None:
+    """Validation BLEU of a checkpoint; None when it was not validated at its step, or cannot be read."""
+    try:
+        state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+        return float(state["validated_bleu"]) if state["validated_step"] == state["step"] else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 # Writes weights, tokenizer and settings into a folder; the training code knows nothing of their format.
 WriteModel = Callable[[Path, dict[str, Tensor], TrainState], None]
 
 
 class Checkpoints:
-    """The checkpoints of a run: the newest `keep` are kept."""
+    """The checkpoints of a run, of which some are kept: see `nmt.training.retention`."""
 
-    def __init__(self, folder: Path, *, keep: int, write_model: WriteModel) -> None:
+    def __init__(
+        self, folder: Path, *, keep: int, write_model: WriteModel, keep_best: int = 0, keep_every: int = 0
+    ) -> None:
         self.folder = folder
         self.keep = keep
+        self.keep_best = keep_best
+        self.keep_every = keep_every
         self.write_model = write_model
 
     def paths(self) -> list[Path]:
         """Whole checkpoints, oldest first."""
-        found = [path for path in self.folder.glob("step-*") if path.name.removeprefix("step-").isdigit()]
-        return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
+        return checkpoint_paths(self.folder)
 
     def save(self, state: TrainState, replicas: Replicas, optimizer: Optimizer) -> Path:
         """Write one checkpoint whole or not at all: a temporary folder, flushed, renamed.
@@ -119,14 +150,26 @@ class Checkpoints:
             shutil.rmtree(final)
         partial.rename(final)
         flush(self.folder)
-        for old in self.paths()[: -self.keep]:
-            shutil.rmtree(old)
+        self._prune(state.step)
         return final
+
+    def _prune(self, step: int) -> None:
+        """Remove what need not be kept, now that the checkpoint of `step` is on the disk.
+
+        Later ones were damaged when the run went on from before them: they count for nothing.
+        """
+        paths = {step_of(path): path for path in self.paths() if step_of(path) <= step}
+        scores = {number: recorded_bleu(path) for number, path in paths.items()}
+        kept = retained(scores, newest=self.keep, best=self.keep_best, every=self.keep_every)
+        for number in paths.keys() - kept:
+            shutil.rmtree(paths[number])
 
     def _write(self, folder: Path, state: TrainState, replicas: Replicas, optimizer: Optimizer) -> None:
         parameters = optimizer.parameters
         self.write_model(folder, parameters.named_views(parameters.masters), state)
         save_file({**optimizer.moments(), **replicas.random_states()}, folder / "optimizer.safetensors")
+        if optimizer.average:
+            save_file(parameters.named_views(optimizer.average.weights), folder / EMA)
         (folder / "state.json").write_text(json.dumps(asdict(state), indent=2) + "\n", encoding="utf-8")
         checksums = {path.name: checksum(path) for path in sorted(folder.iterdir())}
         (folder / CHECKSUMS).write_text(json.dumps(checksums, indent=2) + "\n", encoding="utf-8")
@@ -183,7 +226,8 @@ class Checkpoints:
             CheckpointError: a file is damaged or belongs to another model.
         """
         try:
-            weights = load_file(path / "model.safetensors")
+            weights = load_file(path / WEIGHTS)
+            average = load_file(path / EMA) if optimizer.average and (path / EMA).exists() else weights
             saved = load_file(path / "optimizer.safetensors")
         except (OSError, SafetensorError) as error:
             raise CheckpointError(
@@ -196,5 +240,9 @@ class Checkpoints:
         for name, view in views.items():
             view.copy_(weights[name])
         parameters.publish()
+        if optimizer.average:
+            # A run that did not keep one until now begins it with its weights.
+            for name, view in parameters.named_views(optimizer.average.weights).items():
+                view.copy_(average[name])
         optimizer.restore_moments(saved)
         replicas.restore_random_states(saved)

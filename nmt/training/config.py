@@ -36,6 +36,13 @@ class Precision(StrEnum):
     float16 = "float16"
 
 
+class ModelWeights(StrEnum):
+    """Which weights of a run: those that the optimizer moves, or their exponential moving average."""
+
+    weights = auto()
+    ema = auto()
+
+
 @dataclass(kw_only=True, slots=True)
 class TrainingConfig:
     """How a model is trained. Steps are optimizer updates."""
@@ -65,6 +72,8 @@ class TrainingConfig:
     # Global norm at which gradients are clipped; 0 switches it off.
     max_gradient_norm: float = 1.0
     label_smoothing: float = 0.1
+    # Decay per update of an exponential moving average of the weights, such as 0.999; 0 keeps none.
+    ema_decay: float = 0.0
 
     device: Device = Device.auto
     precision: Precision = Precision.auto
@@ -73,9 +82,19 @@ class TrainingConfig:
 
     log_every: int = 50
     validate_every: int = 1000
+    # Weights that are validated and of which the best are kept as the model.
+    validate_on: ModelWeights = ModelWeights.weights
     checkpoint_every: int = 1000
-    # Newest checkpoints kept beside the best one.
+    # Also when so many minutes have passed since the last checkpoint; 0 counts steps only.
+    checkpoint_minutes: float = 0.0
+    # Checkpoints that are kept: the newest, those of the best validation BLEU, and those whose step is a
+    # multiple of keep_every; 0 keeps none for that reason.
     keep_checkpoints: int = 3
+    keep_best_checkpoints: int = 0
+    keep_every: int = 0
+    # At the end the average of so many newest checkpoints is validated too, and becomes the model if it is
+    # better; 0 does without.
+    average_last: int = 0
     # Validations without a better BLEU after which training stops; 0 never stops early.
     patience: int = 0
     # Sentences of the validation set whose translations are logged as text.
@@ -103,6 +122,10 @@ class TrainingConfig:
             "final_learning_rate",
             "weight_decay",
             "max_gradient_norm",
+            "checkpoint_minutes",
+            "keep_best_checkpoints",
+            "keep_every",
+            "average_last",
             "threads",
             "patience",
             "sample_sentences",
@@ -113,7 +136,7 @@ class TrainingConfig:
         for name in ("learning_rate", "epsilon"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"training.{name} must be above 0, not {getattr(self, name)}")
-        for name in ("beta1", "beta2", "label_smoothing"):
+        for name in ("beta1", "beta2", "label_smoothing", "ema_decay"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"training.{name} must be at least 0 and below 1, not {getattr(self, name)}")
         if self.long_row_length < self.row_length:
@@ -128,3 +151,28 @@ class TrainingConfig:
             )
         if self.schedule is Schedule.exponential and self.final_learning_rate == 0:
             raise ValueError("training.final_learning_rate must be above 0 for training.schedule=exponential")
+        self._check_averages()
+
+    def _check_averages(self) -> None:
+        """Averages and kept checkpoints that the other settings would never let come about."""
+        if self.validate_on is ModelWeights.ema and self.ema_decay == 0:
+            raise ValueError(
+                "training.validate_on=ema needs an average: set training.ema_decay, such as 0.999"
+            )
+        if self.average_last == 1 or self.average_last > self.keep_checkpoints:
+            raise ValueError(
+                f"training.average_last={self.average_last} must be 0, or at least 2 and at most"
+                f" training.keep_checkpoints={self.keep_checkpoints}"
+            )
+        if self.keep_every % self.checkpoint_every:
+            raise ValueError(
+                f"training.keep_every={self.keep_every} must be a multiple of"
+                f" training.checkpoint_every={self.checkpoint_every}"
+            )
+        steps = sorted((self.validate_every, self.checkpoint_every))
+        if self.keep_best_checkpoints and steps[1] % steps[0]:
+            raise ValueError(
+                "training.keep_best_checkpoints needs validations where checkpoints are:"
+                f" training.checkpoint_every={self.checkpoint_every} and"
+                f" training.validate_every={self.validate_every} must be multiples, one of the other"
+            )

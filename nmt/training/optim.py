@@ -1,11 +1,14 @@
 """Flat parameters, the optimizer over them, and the learning rate as a function of the step."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from nmt.training.averaging import MovingAverage
 from nmt.training.config import Schedule, TrainingConfig
 
 # Each parameter starts at a multiple of this many elements, so that vector loads stay aligned.
@@ -100,9 +103,22 @@ class FlatParameters:
         if self.weights is not self.masters:
             self.weights.copy_(self.masters)
 
+    @contextmanager
+    def computing_with(self, flat: Tensor) -> Iterator[None]:
+        """The model computes with other masters for a while, then with its own again, bit for bit."""
+        if flat is self.masters:
+            yield
+            return
+        own = self.weights.clone()
+        self.weights.copy_(flat)
+        try:
+            yield
+        finally:
+            self.weights.copy_(own)
+
 
 class Optimizer:
-    """AdamW (Loshchilov and Hutter, 2019) over the masters, with gradient clipping."""
+    """AdamW (Loshchilov and Hutter, 2019) over the masters, with gradient clipping, and their average."""
 
     def __init__(self, parameters: FlatParameters, config: TrainingConfig) -> None:
         self.parameters = parameters
@@ -120,6 +136,7 @@ class Optimizer:
             eps=config.epsilon,
             fused=parameters.masters.device.type in ("cpu", "cuda"),
         )
+        self.average = MovingAverage(parameters.masters, config.ema_decay) if config.ema_decay else None
 
     def update(self, *, step: int, divisor: float) -> float:
         """One update with gradients divided by `divisor`; returns their norm before clipping.
@@ -136,6 +153,8 @@ class Optimizer:
                 group["lr"] = learning_rate(self.config, step)
             self.adam.step()
             self.parameters.publish()
+            if self.average:
+                self.average.update(step)
         gradients.zero_()
         return norm
 

@@ -41,6 +41,7 @@ class Trainer:
         self.tracker = tracker
         self.processes = processes
         self.signal_number: int | None = None
+        self.saved_at = time.monotonic()
 
     def fit(self) -> str:
         """Train until a limit is reached; returns why it stopped: steps, minutes, patience or signal."""
@@ -64,7 +65,7 @@ class Trainer:
                 if self.state.step % self.config.validate_every == 0 or stopped not in (None, "signal"):
                     self.validator.run(self.state)
                     stopped = stopped or self._reason_to_stop()
-                if self.state.step % self.config.checkpoint_every == 0 or stopped:
+                if stopped or self._checkpoint_is_due():
                     self._checkpoint()
         return stopped
 
@@ -114,9 +115,19 @@ class Trainer:
         notes = {"loss": f"{scalars['train/loss']:.3f}", "lr": f"{rate:.1e}", "tok/s": f"{speed:,.0f}"}
         self.tracker.progress(self.state.step, notes)
 
+    def _checkpoint_is_due(self) -> bool:
+        if self.state.step % self.config.checkpoint_every == 0:
+            return True
+        if not self.config.checkpoint_minutes:
+            return False
+        late = time.monotonic() - self.saved_at >= 60 * self.config.checkpoint_minutes
+        (late_on_rank_0,) = self.processes.agree([float(late)], self.loader.device)
+        return bool(late_on_rank_0)
+
     def _checkpoint(self) -> None:
         if self.processes.is_main:
             self.checkpoints.save(self.state, self.updater.replicas, self.updater.optimizer)
+        self.saved_at = time.monotonic()
         self.processes.wait()
 
     @contextmanager

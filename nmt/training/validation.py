@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -40,11 +41,13 @@ class Validator:
         tracker: Tracker,
         decode: Callable[[], Validation],
         keep_best: Callable[[TrainState, Validation], None],
+        computing_with: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         """
         Args:
             loader: that of training, for the shapes of its batches and its device.
             decode: translates the validation set with the model and scores the translations.
+            computing_with: puts the weights that are validated into the model, for as long as it is open.
         """
         self.model = model
         self.valid = valid
@@ -53,18 +56,18 @@ class Validator:
         self.tracker = tracker
         self.decode = decode
         self.keep_best = keep_best
+        self.computing_with = computing_with
 
     def run(self, state: TrainState) -> None:
         """Loss, perplexity and BLEU; `state` learns whether this is the best model so far."""
         before = time.perf_counter()
         bleu = 0.0
         if self.processes.is_main:
-            self.model.eval()
-            loss = self.loss()
-            validation = self.decode()
-            self.model.train()
+            with self.computing_with():
+                loss, validation = self.measure()
             bleu = validation.bleu
         (bleu,) = self.processes.agree([bleu], self.loader.device)
+        state.validated_bleu, state.validated_step = bleu, state.step
         better = bleu > state.best_bleu
         state.validations_since_best = 0 if better else state.validations_since_best + 1
         if better:
@@ -74,6 +77,13 @@ class Validator:
                 self.keep_best(state, validation)
             self._report(state, loss, validation, seconds=time.perf_counter() - before)
         state.seconds += time.perf_counter() - before
+
+    def measure(self) -> tuple[float, Validation]:
+        """Loss and scores of what the model computes with at the moment."""
+        self.model.eval()
+        measured = self.loss(), self.decode()
+        self.model.train()
+        return measured
 
     @torch.no_grad()
     def loss(self) -> float:

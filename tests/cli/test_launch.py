@@ -47,7 +47,7 @@ text_lines.DataError = DataError
 import nmt
 nmt.bundle = bundle
 sys.modules.update({"nmt.bundle": bundle, "nmt.data.text_lines": text_lines})
-for verb in ("prepare", "train", "evaluate", "translate"):
+for verb in ("prepare", "train", "evaluate", "translate", "average"):
     sys.modules[f"nmt.cli.{verb}"] = types.SimpleNamespace(run=run)
 from nmt.cli.launch import main
 sys.exit(main(sys.argv[1:]))
@@ -69,7 +69,7 @@ def call(
     )
 
 
-VERBS = ("prepare", "train", "evaluate", "translate")
+VERBS = ("prepare", "train", "evaluate", "translate", "average")
 
 # Command lines and what is said about them.
 WRONG = [
@@ -149,6 +149,26 @@ WRONG = [
         "train model.positions=learned model.max_positions=64",
         "model.max_positions=64 is less than data.cleaning.max",
     ),
+    ("train training.validate_on=ema", "training.validate_on=ema needs an average: set training.ema_decay"),
+    ("train training.ema_decay=1", "training.ema_decay must be at least 0 and below 1, not 1.0"),
+    (
+        "train training.average_last=4",
+        "training.average_last=4 must be 0, or at least 2 and at most training.keep_checkpoints=3",
+    ),
+    ("train training.average_last=1", "training.average_last=1 must be 0, or at least 2"),
+    (
+        "train training.keep_every=600",
+        "training.keep_every=600 must be a multiple of training.checkpoint_every=400",
+    ),
+    (
+        "train training.keep_best_checkpoints=2 training.validate_every=300",
+        "training.keep_best_checkpoints needs validations where checkpoints are",
+    ),
+    ("average output=a", "give model=RUN with last=N or best=N, or models=[FOLDER,FOLDER]"),
+    ("average model=. output=a", "give last=N or best=N"),
+    ("average model=. last=2 best=2 output=a", "give last=N or best=N"),
+    ("average models=[.,.] last=2 output=a", "last, best and before choose from model=RUN"),
+    ("average model=. last=2 before=-1 output=a", "before must not be negative, not -1"),
     ("train -m model.width=128,130", "model.heads=4 does not divide model.width=130"),
     ("train --multirun model=tiny,smal", "model=smal: no such choice; did you mean small?"),
     # Missing.
@@ -162,6 +182,8 @@ WRONG = [
     ),
     ("evaluate", "model is not set: give model=..."),
     ("translate model=nowhere", "model=nowhere: no such run folder"),
+    ("average model=nowhere last=2 output=a", "model=nowhere: no such run folder"),
+    ("average model=. last=2", "output is not set: give output=..."),
 ]
 
 
@@ -309,7 +331,7 @@ def test_own_choices_from_a_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "candidates"),
     [
-        ("nmt ", ["--help ", "--version ", "evaluate ", "prepare ", "train ", "translate "]),
+        ("nmt ", ["--help ", "--version ", "average ", "evaluate ", "prepare ", "train ", "translate "]),
         ("nmt tra", ["train ", "translate "]),
         ("nmt train mod", ["model.", "model="]),
         ("nmt train model=b", ["model=base ", "model=big "]),
@@ -326,6 +348,9 @@ def test_own_choices_from_a_folder(tmp_path: Path) -> None:
         ("nmt translate model=b", []),
         ("nmt evaluate dec", ["decoding.", "decoding="]),
         ("nmt prepare experiment=m", ["experiment=multi30k "]),
+        ("nmt average ", ["before=", "best=", "last=", "model=", "models=", "of=", "output="]),
+        ("nmt average of=", ["of=ema ", "of=weights "]),
+        ("nmt train training.validate_on=", ["training.validate_on=ema ", "training.validate_on=weights "]),
     ],
 )
 def test_completion(line: str, candidates: list[str]) -> None:

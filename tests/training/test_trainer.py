@@ -9,6 +9,7 @@ import torch
 
 from nmt.model.config import TransformerConfig
 from nmt.model.transformer import Transformer
+from nmt.training.checkpoint import recorded_bleu, step_of
 from nmt.training.config import TrainingConfig
 from nmt.training.trainer import Trainer
 from nmt.training.update import MAX_SKIPPED_IN_A_ROW, TrainingError
@@ -72,6 +73,25 @@ def test_minutes_end_with_a_validation_and_a_checkpoint(make_trainer: Any) -> No
     assert trainer.state.step == 1
     assert make_trainer.kept == [(1, 10.0)]
     assert trainer.checkpoints.newest(print) is not None
+
+
+def test_a_checkpoint_knows_the_score_of_its_step(make_trainer: Any) -> None:
+    trainer = make_trainer([10.0, 12.0, 11.0], max_steps=7, checkpoint_every=2)
+    trainer.fit()
+    scores = {step_of(path): recorded_bleu(path) for path in trainer.checkpoints.paths()}
+    assert scores == {4: None, 6: 12.0, 7: 11.0}
+
+
+def test_checkpoints_by_the_clock_change_no_weight(make_trainer: Any) -> None:
+    trained = []
+    for minutes in (0.0, 1e-9):
+        torch.manual_seed(1)
+        trainer = make_trainer([10.0], max_steps=7, checkpoint_minutes=minutes)
+        trainer.fit()
+        trained.append(trainer.updater.replicas.parameters.masters)
+        steps = [step_of(path) for path in trainer.checkpoints.paths()]
+        assert steps == ([5, 6, 7] if minutes else [7])
+    assert torch.equal(*trained)
 
 
 def test_updates_that_are_not_finite_are_skipped_until_it_is_hopeless(make_trainer: Any) -> None:

@@ -1,0 +1,58 @@
+"""The average of a run's last checkpoints, tried when the run has ended."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from nmt.training.averaging import average_weights
+from nmt.training.checkpoint import WEIGHTS, Checkpoints, TrainState, find_damage
+from nmt.training.optim import FlatParameters
+from nmt.training.validation import Validation, Validator
+
+# Takes the average, its scores and the checkpoints that it is made of.
+KeepAverage = Callable[[dict[str, Tensor], Validation, list[Path]], None]
+
+
+def try_average(
+    count: int,
+    *,
+    checkpoints: Checkpoints,
+    parameters: FlatParameters,
+    validator: Validator,
+    state: TrainState,
+    keep: KeepAverage,
+) -> None:
+    """Validate the average of the `count` newest checkpoints; `keep` it when it beats the best model.
+
+    Fewer are averaged where a run has no more. The weights in training are not changed, nor is `state`: a
+    run that goes on later does so as if nothing had been tried.
+    """
+    if not validator.processes.is_main:
+        return
+    say = validator.tracker.say
+    paths = []
+    for path in checkpoints.paths()[-count:]:
+        if damage := find_damage(path):
+            say(f"{path}: {damage}; it is not averaged")
+        else:
+            paths.append(path)
+    if len(paths) < 2:
+        say(f"training.average_last={count}: there are no two checkpoints to average; the best model stays")
+        return
+    weights = average_weights([path / WEIGHTS for path in paths])
+    flat = torch.zeros_like(parameters.masters)
+    for name, view in parameters.named_views(flat).items():
+        view.copy_(weights[name])
+    with parameters.computing_with(flat):
+        loss, validation = validator.measure()
+    better = validation.bleu > state.best_bleu
+    if better:
+        keep(weights, validation, paths)
+    names = ", ".join(path.name for path in paths)
+    say(
+        f"average of {names}: validation loss {loss:.3f}, BLEU {validation.bleu:.2f};"
+        f" best model: {state.best_bleu:.2f} at step {state.best_step:,};"
+        f" {'the average becomes the model' if better else 'the best model stays'}"
+    )
