@@ -36,6 +36,17 @@ class Precision(StrEnum):
     float16 = "float16"
 
 
+class Sharding(StrEnum):
+    """What the processes of a run share out among themselves.
+
+    `full` leaves each a slice of weights, gradients and moments (Rajbhandari et al., 2020, as FSDP2), for
+    models too large for one GPU; it costs more communication.
+    """
+
+    none = auto()
+    full = auto()
+
+
 @dataclass(kw_only=True, slots=True)
 class TrainingConfig:
     """How a model is trained. Steps are optimizer updates."""
@@ -68,6 +79,8 @@ class TrainingConfig:
 
     device: Device = Device.auto
     precision: Precision = Precision.auto
+    # Whether each process keeps the whole model or a slice of it; the checkpoints are the same.
+    sharding: Sharding = Sharding.none
     # CPU threads; 0 takes every core.
     threads: int = 0
 

@@ -62,7 +62,8 @@ class Trainer:
                     self._log(interval)
                     interval = Interval()
                 if self.state.step % self.config.validate_every == 0 or stopped not in (None, "signal"):
-                    self.validator.run(self.state)
+                    with self.updater.replicas.whole():
+                        self.validator.run(self.state)
                     stopped = stopped or self._reason_to_stop()
                 if self.state.step % self.config.checkpoint_every == 0 or stopped:
                     self._checkpoint()
@@ -115,8 +116,9 @@ class Trainer:
         self.tracker.progress(self.state.step, notes)
 
     def _checkpoint(self) -> None:
-        if self.processes.is_main:
-            self.checkpoints.save(self.state, self.updater.replicas, self.updater.optimizer)
+        with self.updater.optimizer.gathered():
+            if self.processes.is_main:
+                self.checkpoints.save(self.state, self.updater.replicas, self.updater.optimizer)
         self.processes.wait()
 
     @contextmanager
