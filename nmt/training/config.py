@@ -79,7 +79,8 @@ class TrainingConfig:
 
     device: Device = Device.auto
     precision: Precision = Precision.auto
-    # Whether each process keeps the whole model or a slice of it; the checkpoints are the same.
+    # Whether each process keeps the whole model or a slice of it; the checkpoints are the same. With
+    # accumulate_batches above 1 the gradients of an update still wait whole, in float32, on each.
     sharding: Sharding = Sharding.none
     # CPU threads; 0 takes every core.
     threads: int = 0

@@ -70,7 +70,7 @@ class FlatParameters(Parameters):
             parameter.grad = self.view(gradients, name)
 
     def expect_backward(self, *, last: bool) -> None:
-        pass
+        """Gradients stay on their process until `sum_gradients`."""
 
     def collect(self, gradients: Tensor) -> None:
         if gradients is not self.master_gradients:

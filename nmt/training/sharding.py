@@ -82,13 +82,13 @@ class ShardedParameters(Parameters):
         self.masters = self.gradients = torch.empty(0)
 
     def attach(self, model: nn.Module, gradients: Tensor) -> None:
-        pass
+        """The one model has its slices."""
 
     def expect_backward(self, *, last: bool) -> None:
         self.model.set_requires_gradient_sync(last)
 
     def collect(self, gradients: Tensor) -> None:
-        pass
+        """FSDP adds them up in float32."""
 
     def sum_gradients(self, processes: Processes) -> None:
         """The last backward pass did it, layer by layer."""
@@ -111,10 +111,9 @@ class ShardedParameters(Parameters):
     def publish(self) -> None:
         """FSDP casts the masters whenever it puts a layer together."""
 
-    @torch.no_grad()
     def load(self, weights: Mapping[str, Tensor]) -> None:
         for name, parameter in self.shards.items():
-            parameter.copy_(slice_like(weights[name], parameter))
+            fill(parameter, weights[name])
 
     @contextmanager
     def gathered(self, model: nn.Module | None = None) -> Iterator[None]:
@@ -155,10 +154,12 @@ def empty(model: nn.Module) -> None:
         parameter.data = parameter.data.new_empty(0)
 
 
-def slice_like(whole: Tensor, shard: Tensor) -> DTensor:
-    """This process's slice of a whole tensor, without communication."""
+@torch.no_grad()
+def fill(shard: Tensor, whole: Tensor) -> None:
+    """Copy this process's slice of a whole tensor, without communication."""
     assert isinstance(shard, DTensor)
-    return distribute_tensor(whole, shard.device_mesh, shard.placements, src_data_rank=None)
+    # Copied, because the slice may be a view that keeps the whole in memory.
+    shard.copy_(distribute_tensor(whole, shard.device_mesh, shard.placements, src_data_rank=None))
 
 
 def _local(tensor: Tensor | None) -> Tensor:
@@ -207,9 +208,9 @@ class ShardedOptimizer(Optimizer):
             return
         flats = {key: torch.cat([saved[f"0.{key}"], saved[f"1.{key}"]]) for key in MOMENTS}
         for name, parameter in self.parameters.shards.items():
-            slices = {
-                key: slice_like(self.parameters.view(flat, name), parameter) for key, flat in flats.items()
-            }
             # AdamW counts in place: each parameter needs a count of its own.
             step = saved["0.step"].to(self.parameters.device, copy=True)
-            self.adam.state[parameter] = {"step": step, **slices}
+            moments = {key: torch.zeros_like(parameter) for key in MOMENTS}
+            for key, moment in moments.items():
+                fill(moment, self.parameters.view(flats[key], name))
+            self.adam.state[parameter] = {"step": step, **moments}

@@ -1,5 +1,7 @@
 """Sharded over processes, training is the same training, and its checkpoints are the same checkpoints."""
 
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -284,3 +286,9 @@ def test_each_process_has_its_share_and_no_more(outcome: Outcome) -> None:
         # Nothing is sent before the last micro-batch of an update.
         assert share["gradients before"] == 0
         assert share["whole model"] == 0
+
+
+def test_fsdp_is_imported_only_where_it_is_asked_for() -> None:
+    code = "import sys, nmt.cli.train; print('torch.distributed.fsdp' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
