@@ -41,11 +41,11 @@ TRAINING = TrainingConfig(
 )
 
 
-def make_model() -> Transformer:
+def make_model(dropout: float) -> Transformer:
     """Three-way tied, and with sizes that processes cannot share evenly."""
     torch.manual_seed(7)
     config = TransformerConfig(
-        encoder_layers=1, decoder_layers=2, width=14, heads=2, feed_forward_width=5, dropout=0.0
+        encoder_layers=1, decoder_layers=2, width=14, heads=2, feed_forward_width=5, dropout=dropout
     )
     return Transformer(config, source_vocabulary_size=31, target_vocabulary_size=31)
 
@@ -54,19 +54,26 @@ class Run:
     """A model in training on this process's part of the batches."""
 
     def __init__(
-        self, store: PairStore, processes: Processes, folder: Path, *, sharded: bool, dtype: torch.dtype
+        self,
+        store: PairStore,
+        processes: Processes,
+        folder: Path,
+        *,
+        sharded: bool,
+        dtype: torch.dtype = torch.float32,
+        dropout: float = 0.0,
     ) -> None:
+        model, rank = make_model(dropout), processes.rank
         self.replicas: Replicas
         self.optimizer: Optimizer
         if sharded:
             from nmt.training.sharding import ShardedOptimizer, ShardedParameters, sharded_replicas
 
-            self.replicas = sharded_replicas(make_model(), dtype, CPU, seed=1, rank=processes.rank)
+            self.replicas = sharded_replicas(model, dtype, CPU, seed=1, rank=rank)
             assert isinstance(self.replicas.parameters, ShardedParameters)
             self.optimizer = ShardedOptimizer(self.replicas.parameters, TRAINING)
         else:
-            model = make_model()
-            self.replicas = Replicas(model, FlatParameters(model, dtype), count=1, seed=1)
+            self.replicas = Replicas(model, FlatParameters(model, dtype), count=1, seed=1, rank=rank)
             self.optimizer = Optimizer(self.replicas.parameters, TRAINING)
         self.replicas.train()
         self.processes = processes
@@ -168,8 +175,8 @@ def work(rank: int, store_folder: str, folder: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{root}/meeting", rank=rank, world_size=WORLD)
     store, processes = PairStore.open(Path(store_folder)), Processes(rank=rank, world_size=WORLD)
 
-    def run(name: str, *, sharded: bool, dtype: torch.dtype = torch.float32) -> Run:
-        return Run(store, processes, root / name, sharded=sharded, dtype=dtype)
+    def run(name: str, **settings: Any) -> Run:
+        return Run(store, processes, root / name, **settings)
 
     checkpoint = f"step-{SAVED_AT:08d}"
     results: dict[str, Any] = {
@@ -178,6 +185,8 @@ def work(rank: int, store_folder: str, folder: str) -> None:
         "plain bfloat16": train_and_save(run("plain16", sharded=False, dtype=torch.bfloat16)),
         "sharded bfloat16": train_and_save(run("sharded16", sharded=True, dtype=torch.bfloat16)),
     }
+    for name, sharded in (("plain dropout", False), ("sharded dropout", True)):
+        results[name] = run(name, sharded=sharded, dropout=0.3).train(TrainState(), 2)
     dist.barrier()
     results["sharded from sharded"] = resume(run("x", sharded=True), root / "sharded" / checkpoint)
     results["sharded from plain"] = resume(run("x", sharded=True), root / "plain" / checkpoint)
@@ -232,6 +241,12 @@ def test_the_same_losses_norms_and_weights(outcome: Outcome, suffix: str, tolera
         assert result[f"sharded{suffix}"]["reports"] == sharded["reports"]
 
 
+def test_dropout_draws_from_the_same_generators(outcome: Outcome) -> None:
+    for one, other in zip(outcome["sharded dropout"], outcome["plain dropout"], strict=True):
+        assert one == pytest.approx(other, rel=1e-5)
+    assert outcome["plain dropout"][0] != pytest.approx(outcome["plain"]["reports"][0], rel=1e-3)
+
+
 def test_every_process_can_validate_with_all_weights(outcome: Outcome) -> None:
     for name, tolerance in (("", 1e-5), (" bfloat16", 2e-2)):
         expected = outcome[f"plain{name}"]["saved"]["logits"]
@@ -262,7 +277,7 @@ def test_resumed_with_sharding_after_none(outcome: Outcome) -> None:
 
 
 def test_resumed_without_sharding_on_one_process(outcome: Outcome, tmp_path: Path) -> None:
-    run = Run(outcome.store, Processes(), tmp_path, sharded=False, dtype=torch.float32)
+    run = Run(outcome.store, Processes(), tmp_path, sharded=False)
     resumed, whole = resume(run, outcome.checkpoint("sharded")), outcome["sharded"]
     saved = whole["saved"]["weights"]
     assert all(torch.equal(weight, saved[name]) for name, weight in resumed["restored"].items())
