@@ -165,6 +165,7 @@ def shares(run: Run) -> dict[str, int]:
         run.replicas.parameters.expect_backward(last=last)
         run.replicas.backward(run.batches[0], label_smoothing=0.1, loss_scale=1.0)
         found["gradients at the end" if last else "gradients before"] = gradient_elements()
+    run.logits()
     found["whole model"] = sum(p.numel() for p in run.replicas.whole_model.parameters())
     return found
 
