@@ -14,7 +14,7 @@ from torch import Tensor
 from nmt import bundle
 from nmt.cli.average import describe
 from nmt.cli.evaluate import evaluate_model
-from nmt.config import TrainConfig, to_yaml
+from nmt.config import ConfigError, TrainConfig, to_yaml
 from nmt.data.batching import BatchShape, batch_shapes
 from nmt.data.loader import Loader
 from nmt.data.preparation import PreparedData, prepare, read_texts
@@ -26,10 +26,11 @@ from nmt.model.device import choose_device
 from nmt.model.transformer import Transformer
 from nmt.training import run_folder
 from nmt.training.checkpoint import Checkpoints, TrainState
-from nmt.training.config import ModelWeights
+from nmt.training.config import ModelWeights, Sharding
 from nmt.training.distributed import Processes
 from nmt.training.final_average import try_average
 from nmt.training.optim import FlatParameters, Optimizer
+from nmt.training.parameters import Parameters
 from nmt.training.precision import choose_dtype
 from nmt.training.replicas import Replicas, replica_count
 from nmt.training.tracking import Tracker
@@ -43,6 +44,7 @@ MODEL_FOLDER = "model"
 def run(config: TrainConfig) -> None:
     """Prepare the data, train, and score the best model on the test sets."""
     processes = Processes.start()
+    _check_sharding(config, processes)
     device = choose_device(config.training.device)
     cores = max(1, available_cores() // processes.local_world_size)
     torch.set_num_threads(config.training.threads or cores)
@@ -63,7 +65,7 @@ def run(config: TrainConfig) -> None:
 
     replicas = _make_replicas(config, prepared, processes, state.dtype, device)
     parameters = replicas.parameters
-    optimizer = Optimizer(parameters, config.training)
+    optimizer = _make_optimizer(config, parameters)
     if resumed:
         checkpoints.restore(resumed, replicas, optimizer)
     if processes.is_main:
@@ -81,14 +83,14 @@ def run(config: TrainConfig) -> None:
         ),
         loader=loader,
         validator=Validator(
-            model=replicas.models[0],
+            model=replicas.whole_model,
             valid=prepared.valid,
             loader=loader,
             processes=processes,
             tracker=tracker,
-            decode=_make_decode(config, prepared, replicas.models[0], device),
+            decode=_make_decode(config, prepared, replicas.whole_model, device),
             keep_best=partial(_keep_best, folder / MODEL_FOLDER, config, optimizer, write_model),
-            computing_with=partial(parameters.computing_with, _validated_weights(config, optimizer)),
+            computing_with=lambda: parameters.computing_with(_validated_weights(config, optimizer)),
         ),
         config=config.training,
         state=state,
@@ -125,6 +127,14 @@ def _warn(message: str) -> None:
     print(f"nmt train: {message}", file=sys.stderr)
 
 
+def _check_sharding(config: TrainConfig, processes: Processes) -> None:
+    if config.training.sharding is Sharding.full and processes.world_size == 1:
+        raise ConfigError(
+            "training.sharding=full needs several processes: start with torchrun --nproc-per-node=N -m nmt"
+            " train ..., or choose none"
+        )
+
+
 def _shapes(config: TrainConfig) -> list[BatchShape]:
     return batch_shapes(
         config.training.max_tokens_per_batch, config.training.row_length, config.training.long_row_length
@@ -140,7 +150,13 @@ def _make_replicas(
         config.model,
         source_vocabulary_size=prepared.tokenizer.source_vocabulary_size,
         target_vocabulary_size=prepared.tokenizer.target_vocabulary_size,
-    ).to(device)
+    )
+    if config.training.sharding is Sharding.full:
+        # A run that does not need FSDP does not wait for its import.
+        from nmt.training.sharding import sharded_replicas
+
+        return sharded_replicas(model, getattr(torch, dtype), device, seed=config.seed, rank=processes.rank)
+    model = model.to(device)
     threads = torch.get_num_threads()
     rows = _shapes(config)[0].rows
     count = replica_count(threads=threads, rows=rows) if device.type == "cpu" else 1
@@ -152,6 +168,15 @@ def _make_replicas(
         seed=config.seed,
         rank=processes.rank,
     )
+
+
+def _make_optimizer(config: TrainConfig, parameters: Parameters) -> Optimizer:
+    if config.training.sharding is Sharding.none:
+        return Optimizer(parameters, config.training)
+    from nmt.training.sharding import ShardedOptimizer, ShardedParameters
+
+    assert isinstance(parameters, ShardedParameters)
+    return ShardedOptimizer(parameters, config.training)
 
 
 def _make_loader(
@@ -320,9 +345,10 @@ def _opening(
     layout = " or ".join(f"{shape.rows} rows of {shape.row_length}" for shape in _shapes(config))
     begin = f"going on from step {state.step:,}" if state.step else "starting"
     threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
+    sharded = ", sharded" if config.training.sharding is Sharding.full else ""
     return (
         f"{begin} in {folder}: {size / 1e6:.1f} M parameters, {len(prepared.train):,} sentence pairs,"
-        f" batches of {layout} pieces, {state.dtype} on {device.type}{threads}"
+        f" batches of {layout} pieces, {state.dtype} on {device.type}{threads}{sharded}"
     )
 
 

@@ -234,12 +234,10 @@ class Checkpoints:
                 f"{path}: damaged ({error}); delete it to resume from the one before"
             ) from error
         parameters = optimizer.parameters
-        views = parameters.named_views(parameters.masters)
-        if set(weights) != set(views) or any(weights[name].shape != views[name].shape for name in views):
+        shapes = {name: slot.shape for name, slot in parameters.slots.items()}
+        if {name: weight.shape for name, weight in weights.items()} != shapes:
             raise CheckpointError(f"{path}: holds another model than these settings describe")
-        for name, view in views.items():
-            view.copy_(weights[name])
-        parameters.publish()
+        parameters.load(weights)
         if optimizer.average:
             # A run that did not keep one until now begins it with its weights.
             for name, view in parameters.named_views(optimizer.average.weights).items():

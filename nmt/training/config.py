@@ -43,6 +43,17 @@ class ModelWeights(StrEnum):
     ema = auto()
 
 
+class Sharding(StrEnum):
+    """What the processes of a run share out among themselves.
+
+    `full` leaves each a slice of weights, gradients and moments (Rajbhandari et al., 2020, as FSDP2), for
+    models too large for one GPU; it costs more communication.
+    """
+
+    none = auto()
+    full = auto()
+
+
 @dataclass(kw_only=True, slots=True)
 class TrainingConfig:
     """How a model is trained. Steps are optimizer updates."""
@@ -77,6 +88,9 @@ class TrainingConfig:
 
     device: Device = Device.auto
     precision: Precision = Precision.auto
+    # Whether each process keeps the whole model or a slice of it; the checkpoints are the same. With
+    # accumulate_batches above 1 the gradients of an update still wait whole, in float32, on each.
+    sharding: Sharding = Sharding.none
     # CPU threads; 0 takes every core.
     threads: int = 0
 
@@ -158,6 +172,12 @@ class TrainingConfig:
         if self.validate_on is ModelWeights.ema and self.ema_decay == 0:
             raise ValueError(
                 "training.validate_on=ema needs an average: set training.ema_decay, such as 0.999"
+            )
+        if self.sharding is Sharding.full and (self.ema_decay or self.average_last):
+            given = "ema_decay" if self.ema_decay else "average_last"
+            raise ValueError(
+                f"training.{given} does not go with training.sharding=full: set it to 0; `nmt average`"
+                " averages the checkpoints afterwards"
             )
         if self.average_last == 1 or self.average_last > self.keep_checkpoints:
             raise ValueError(

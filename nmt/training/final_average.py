@@ -8,7 +8,7 @@ from torch import Tensor
 
 from nmt.training.averaging import average_weights
 from nmt.training.checkpoint import WEIGHTS, Checkpoints, TrainState, find_damage
-from nmt.training.optim import FlatParameters
+from nmt.training.parameters import Parameters
 from nmt.training.validation import Validation, Validator
 
 # Takes the average, its scores and the checkpoints that it is made of.
@@ -19,7 +19,7 @@ def try_average(
     count: int,
     *,
     checkpoints: Checkpoints,
-    parameters: FlatParameters,
+    parameters: Parameters,
     validator: Validator,
     state: TrainState,
     keep: KeepAverage,

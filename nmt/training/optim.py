@@ -1,18 +1,16 @@
 """Flat parameters, the optimizer over them, and the learning rate as a function of the step."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from nmt.training.averaging import MovingAverage
 from nmt.training.config import Schedule, TrainingConfig
-
-# Each parameter starts at a multiple of this many elements, so that vector loads stay aligned.
-ALIGNMENT = 64
+from nmt.training.distributed import Processes
+from nmt.training.parameters import Parameters
 
 
 def learning_rate(config: TrainingConfig, step: int) -> float:
@@ -36,72 +34,70 @@ def learning_rate(config: TrainingConfig, step: int) -> float:
     return peak * float((final / peak) ** progress)
 
 
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """Where a parameter lies in the flat tensors."""
-
-    start: int
-    shape: torch.Size
-
-    @property
-    def range(self) -> slice:
-        return slice(self.start, self.start + self.shape.numel())
-
-
-class FlatParameters:
+class FlatParameters(Parameters):
     """All parameters of a model in one flat tensor, and their gradients in another.
 
     A model that computes in half precision has float32 masters beside: updates are often too small to
     change a bfloat16 number. In float32 masters and weights are the same memory. Flat, a clip, a sum over
-    ranks or an update is one operation whatever the number of parameters. Matrices come first: only
-    they decay.
+    ranks or an update is one operation whatever the number of parameters.
     """
 
     def __init__(self, model: nn.Module, dtype: torch.dtype) -> None:
-        named = sorted(model.named_parameters(), key=lambda item: item[1].dim() < 2)
-        device = named[0][1].device
-        self.slots: dict[str, Slot] = {}
-        size = 0
-        self.decayed_size = 0
-        for name, parameter in named:
-            self.slots[name] = Slot(size, parameter.shape)
-            size += -(-parameter.numel() // ALIGNMENT) * ALIGNMENT
-            if parameter.dim() >= 2:
-                self.decayed_size = size
-        self.masters = torch.zeros(size, device=device)
-        for name, parameter in named:
+        super().__init__(model)
+        named = dict(model.named_parameters())
+        self.device = next(iter(named.values())).device
+        self.dtype = dtype
+        self.masters = torch.zeros(self.size, device=self.device)
+        for name, parameter in named.items():
             self.view(self.masters, name).copy_(parameter.data)
         shared = dtype is torch.float32
         self.weights = self.masters if shared else self.masters.to(dtype)
         self.gradients = torch.zeros_like(self.weights)
         self.master_gradients = self.gradients if shared else torch.zeros_like(self.masters)
+        self.groups = (
+            [self._master(slice(0, self.decayed_size))],
+            [self._master(slice(self.decayed_size, self.size))],
+        )
         self.attach(model, self.gradients)
 
+    def _master(self, part: slice) -> nn.Parameter:
+        master = nn.Parameter(self.masters[part])
+        master.grad = self.master_gradients[part]
+        return master
+
     def attach(self, model: nn.Module, gradients: Tensor) -> None:
-        """Let a model compute with these weights and leave its gradients in a flat tensor."""
         for name, parameter in model.named_parameters():
             parameter.data = self.view(self.weights, name)
             parameter.grad = self.view(gradients, name)
 
-    def view(self, flat: Tensor, name: str) -> Tensor:
-        """The part of a flat tensor that belongs to a parameter, in its shape."""
-        slot = self.slots[name]
-        return flat[slot.range].view(slot.shape)
-
-    def named_views(self, flat: Tensor) -> dict[str, Tensor]:
-        """Every parameter's part of a flat tensor."""
-        return {name: self.view(flat, name) for name in self.slots}
+    def expect_backward(self, *, last: bool) -> None:
+        """Gradients stay on their process until `sum_gradients`."""
 
     def collect(self, gradients: Tensor) -> None:
-        """Add a flat tensor of gradients to the masters' and clear it."""
         if gradients is not self.master_gradients:
             self.master_gradients.add_(gradients)
             gradients.zero_()
 
+    def sum_gradients(self, processes: Processes) -> None:
+        processes.sum(self.master_gradients)
+
+    def gradient_norm(self) -> float:
+        return float(torch.linalg.vector_norm(self.master_gradients))
+
+    def scale_gradients(self, factor: float) -> None:
+        self.master_gradients.mul_(factor)
+
+    def clear_gradients(self) -> None:
+        self.master_gradients.zero_()
+
     def publish(self) -> None:
-        """Copy the masters to the weights that the model computes with."""
         if self.weights is not self.masters:
             self.weights.copy_(self.masters)
+
+    def load(self, weights: Mapping[str, Tensor]) -> None:
+        for name, view in self.named_views(self.masters).items():
+            view.copy_(weights[name])
+        self.publish()
 
     @contextmanager
     def computing_with(self, flat: Tensor) -> Iterator[None]:
@@ -120,21 +116,19 @@ class FlatParameters:
 class Optimizer:
     """AdamW (Loshchilov and Hutter, 2019) over the masters, with gradient clipping, and their average."""
 
-    def __init__(self, parameters: FlatParameters, config: TrainingConfig) -> None:
+    def __init__(self, parameters: Parameters, config: TrainingConfig) -> None:
         self.parameters = parameters
         self.config = config
-        split, end = parameters.decayed_size, len(parameters.masters)
-        self.groups = []
-        for start, stop, decay in ((0, split, config.weight_decay), (split, end, 0.0)):
-            flat = nn.Parameter(parameters.masters[start:stop])
-            flat.grad = parameters.master_gradients[start:stop]
-            self.groups.append({"params": [flat], "weight_decay": decay})
+        decayed, others = parameters.groups
         self.adam = torch.optim.AdamW(
-            self.groups,
+            [
+                {"params": decayed, "weight_decay": config.weight_decay},
+                {"params": others, "weight_decay": 0.0},
+            ],
             lr=config.learning_rate,
             betas=(config.beta1, config.beta2),
             eps=config.epsilon,
-            fused=parameters.masters.device.type in ("cpu", "cuda"),
+            fused=parameters.device.type in ("cpu", "cuda"),
         )
         self.average = MovingAverage(parameters.masters, config.ema_decay) if config.ema_decay else None
 
@@ -143,20 +137,25 @@ class Optimizer:
 
         Nothing is changed when the norm is not finite.
         """
-        gradients = self.parameters.master_gradients
-        norm = float(torch.linalg.vector_norm(gradients)) / divisor
+        norm = self.parameters.gradient_norm() / divisor
         if math.isfinite(norm):
             limit = self.config.max_gradient_norm
             clip = limit / norm if 0 < limit < norm else 1.0
-            gradients.mul_(clip / divisor)
+            self.parameters.scale_gradients(clip / divisor)
             for group in self.adam.param_groups:
                 group["lr"] = learning_rate(self.config, step)
             self.adam.step()
             self.parameters.publish()
             if self.average:
                 self.average.update(step)
-        gradients.zero_()
+        self.parameters.clear_gradients()
         return norm
+
+    @contextmanager
+    def gathered(self) -> Iterator[None]:
+        """The main process may read masters and moments; every process enters."""
+        with self.parameters.gathered():
+            yield
 
     def moments(self) -> dict[str, Tensor]:
         """State to save: the two moments, flat, and the number of updates."""

@@ -6,7 +6,9 @@ once per batch.
 """
 
 import copy
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -16,7 +18,7 @@ from nmt.data.loader import DeviceBatch
 from nmt.model.dropout import Dropout
 from nmt.model.transformer import Transformer
 from nmt.training.loss import smoothed_cross_entropy
-from nmt.training.optim import FlatParameters
+from nmt.training.parameters import Parameters
 
 # Rows that are worth a replica of their own; below that threads had better share the products.
 ROWS_PER_REPLICA = 8
@@ -36,19 +38,22 @@ class Replicas:
     def __init__(
         self,
         model: Transformer,
-        parameters: FlatParameters,
+        parameters: Parameters,
         *,
         count: int,
         seed: int,
         rank: int = 0,
         threads_each: int = 1,
+        whole_model: Transformer | None = None,
     ) -> None:
         """
         Args:
             count: replicas, each with its thread; 1 computes in the caller's thread.
             threads_each: CPU threads that share the products of one replica.
+            whole_model: what `whole` fills with weights; None is the model itself, which has them all.
         """
         self.parameters = parameters
+        self.whole_model = model if whole_model is None else whole_model
         self.models = [model, *(copy.deepcopy(model) for _ in range(count - 1))]
         self.gradients = [
             parameters.gradients,
@@ -58,7 +63,7 @@ class Replicas:
         for number, (replica, gradients) in enumerate(zip(self.models, self.gradients, strict=True)):
             parameters.attach(replica, gradients)
             state = np.random.SeedSequence([seed, rank, number]).generate_state(1, np.uint64)
-            generator = torch.Generator(parameters.masters.device).manual_seed(int(state[0] >> 1))
+            generator = torch.Generator(parameters.device).manual_seed(int(state[0] >> 1))
             self.generators.append(generator)
             for module in replica.modules():
                 if isinstance(module, Dropout):
@@ -99,6 +104,12 @@ class Replicas:
         for gradients in self.gradients:
             self.parameters.collect(gradients)
         return torch.cat([sums, sums.new_tensor([batch.target_tokens])])
+
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        """Let `whole_model` compute with the masters of the moment; every process enters."""
+        with self.parameters.gathered(self.whole_model):
+            yield
 
     def random_states(self) -> dict[str, Tensor]:
         """The generators that dropout draws from."""

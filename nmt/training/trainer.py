@@ -63,7 +63,8 @@ class Trainer:
                     self._log(interval)
                     interval = Interval()
                 if self.state.step % self.config.validate_every == 0 or stopped not in (None, "signal"):
-                    self.validator.run(self.state)
+                    with self.updater.replicas.whole():
+                        self.validator.run(self.state)
                     stopped = stopped or self._reason_to_stop()
                 if stopped or self._checkpoint_is_due():
                     self._checkpoint()
@@ -125,8 +126,9 @@ class Trainer:
         return bool(late_on_rank_0)
 
     def _checkpoint(self) -> None:
-        if self.processes.is_main:
-            self.checkpoints.save(self.state, self.updater.replicas, self.updater.optimizer)
+        with self.updater.optimizer.gathered():
+            if self.processes.is_main:
+                self.checkpoints.save(self.state, self.updater.replicas, self.updater.optimizer)
         self.saved_at = time.monotonic()
         self.processes.wait()
 

@@ -38,10 +38,11 @@ def accumulate_gradients(
     Returns:
         Sums [3] of smoothed loss, negative log-likelihood (nats) and target pieces.
     """
-    sums = [
-        replicas.backward(batch, label_smoothing=label_smoothing, loss_scale=loss_scale) for batch in batches
-    ]
-    processes.sum(replicas.parameters.master_gradients)
+    sums = []
+    for number, batch in enumerate(batches, start=1):
+        replicas.parameters.expect_backward(last=number == len(batches))
+        sums.append(replicas.backward(batch, label_smoothing=label_smoothing, loss_scale=loss_scale))
+    replicas.parameters.sum_gradients(processes)
     return processes.sum(torch.stack(sums).sum(0))
 
 
@@ -62,7 +63,7 @@ class Updater:
         self.config = config
         self.state = state
         self.processes = processes
-        self.loss_scale = LossScale(replicas.models[0].dtype)
+        self.loss_scale = LossScale(replicas.parameters.dtype)
         if state.step and self.loss_scale.dynamic:
             self.loss_scale.value = state.loss_scale
             self.loss_scale.good_steps = state.loss_scale_good_steps

@@ -185,6 +185,7 @@ def test_refuses_to_overwrite_or_to_resume_another_run(undisturbed: Undisturbed,
         ([*same, "resume=true", "seed=2"], "seed was 1 and is 2 now"),
         ([*same, "resume=true", "model.dropout=0.3"], "model.dropout was 0.2 and is 0.3 now"),
         ([*SETTINGS, "resume=true", "run.experiment=other"], "no run with a checkpoint under runs/other"),
+        ([*SETTINGS, "training.sharding=full"], "training.sharding=full needs several processes"),
     ):
         done = run(command(corpus, *overrides), corpus)
         assert done.returncode == 2
@@ -255,3 +256,35 @@ def test_two_processes_train_one_model(corpus: Path) -> None:
     done = run(command(corpus, *shared, "training.accumulate_batches=2", f"run.folder={one}"), corpus)
     assert done.returncode == 0, done.stderr[-2000:]
     assert losses(two) == pytest.approx(losses(one), rel=1e-5)
+
+
+def test_sharded_processes_train_one_model_and_go_on_after_a_signal(corpus: Path) -> None:
+    """The update is that of one process that accumulates; no dropout, so that it can be."""
+    shared = [*SETTINGS, "training.precision=float32", "training.schedule=constant", "model.dropout=0"]
+    one, sharded, stopped = (corpus / name for name in ("accumulated", "sharded", "sharded-stopped"))
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+
+    def sharded_command(folder: Path) -> list[str]:
+        settings = [*shared, "training.sharding=full", "resume=true", f"run.folder={folder}"]
+        return [*torchrun, *command(corpus, *settings)[1:]]
+
+    done = run(sharded_command(sharded), corpus)
+    assert done.returncode == 0, done.stderr[-2000:]
+    process = start(sharded_command(stopped), corpus)
+    wait_for_step(process, stopped, 4)
+    process.send_signal(signal.SIGTERM)
+    _, messages = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert f"resume=true run.folder={stopped}" in messages
+    assert 4 <= steps_done(stopped) < STEPS
+    done = run(sharded_command(stopped), corpus)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert_same_run(stopped, sharded)
+    few = ["training.max_steps=6", "training.accumulate_batches=2", f"run.folder={one}"]
+    done = run(command(corpus, *shared, *few), corpus)
+    assert done.returncode == 0, done.stderr[-2000:]
+    expected = losses(one)
+    assert {step: losses(sharded)[step] for step in expected} == pytest.approx(expected, rel=1e-5)
+    assert load_file(sharded / "model/model.safetensors").keys() == (
+        load_file(one / "model/model.safetensors").keys()
+    )
