@@ -44,6 +44,8 @@ class TrainState:
     best_step: int = 0
     validations_since_best: int = 0
     skipped_steps: int = 0
+    # Micro-batches that did not fit into memory and were split in two, over all processes.
+    out_of_memory_splits: int = 0
     loss_scale: float = 1.0
     loss_scale_good_steps: int = 0
     # A run goes on in the type it began with, whatever a new measurement of the device says.

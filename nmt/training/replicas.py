@@ -6,7 +6,7 @@ once per batch.
 """
 
 import copy
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import numpy as np
 import torch
@@ -95,10 +95,18 @@ class Replicas:
             sums = work(0, batch)
         else:
             parts = batch.split_rows(len(self.models))
-            sums = torch.stack(list(self.threads.map(work, range(len(parts)), parts))).sum(0)
+            done = [self.threads.submit(work, number, part) for number, part in enumerate(parts)]
+            # Where one fails the others still write gradients: whoever clears them must find all at rest.
+            wait(done)
+            sums = torch.stack([each.result() for each in done]).sum(0)
         for gradients in self.gradients:
             self.parameters.collect(gradients)
         return torch.cat([sums, sums.new_tensor([batch.target_tokens])])
+
+    def clear_gradients(self) -> None:
+        """Forget all gradients since the last update, those of a backward pass that failed half-way too."""
+        for gradients in (*self.gradients, self.parameters.master_gradients):
+            gradients.zero_()
 
     def random_states(self) -> dict[str, Tensor]:
         """The generators that dropout draws from."""
