@@ -168,6 +168,19 @@ class Checkpoints:
                 )
         return state
 
+    def saved_setting(self, path: Path, name: str) -> str:
+        """A setting with which the run of a checkpoint was started.
+
+        Raises:
+            CheckpointError: `state.json` is damaged or does not record it.
+        """
+        value = self._read_state(path).identity.get(name)
+        if value is None:
+            raise CheckpointError(
+                f"{path / 'state.json'}: does not record {name}; give it, or start a new run"
+            )
+        return value
+
     def _read_state(self, path: Path) -> TrainState:
         try:
             saved = json.loads((path / "state.json").read_text(encoding="utf-8"))

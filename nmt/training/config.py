@@ -44,8 +44,8 @@ class TrainingConfig:
     # Wall-clock limit of the training loop, validation included; 0 is none.
     max_minutes: float = 0.0
 
-    # Target side of one packed batch, in slots of pieces: max_tokens_per_batch // row_length rows. 0 takes the
-    # largest that fits into the device's memory, found by running batches.
+    # Target side of one packed batch, in slots of pieces: max_tokens_per_batch // row_length rows. 0 is the
+    # largest that fits into the device's memory, found by running batches, up to a size that still pays.
     max_tokens_per_batch: int = 4096
     # Pieces per packed row. Longer sentences go to batches with rows of long_row_length. 0 chooses from the
     # corpus.

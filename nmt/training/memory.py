@@ -61,8 +61,12 @@ def peak_bytes(device: torch.device) -> int:
     return peak if sys.platform == "darwin" else 1024 * peak
 
 
-def usable_bytes(device: torch.device) -> int | None:
-    """What this process may take in all, with what it has already; None where the system does not say."""
+def usable_bytes(device: torch.device, *, sharers: int = 1) -> int | None:
+    """What this process may take in all, with what it has already; None where the system does not say.
+
+    Args:
+        sharers: processes that share a CPU's memory; each has a GPU of its own.
+    """
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return free + torch.cuda.memory_reserved(device)
@@ -72,7 +76,7 @@ def usable_bytes(device: torch.device) -> int | None:
     if not machine.exists():
         return None
     left = min([_kilobytes(machine, "MemAvailable"), *_container_bytes()])
-    return _kilobytes(Path("/proc/self/status"), "VmRSS") + left
+    return _kilobytes(Path("/proc/self/status"), "VmRSS") + left // sharers
 
 
 def _kilobytes(path: Path, name: str) -> int:
