@@ -224,15 +224,8 @@ def _check_corpus(corpus: CorpusConfig, name: str) -> None:
 
 
 def _check_lengths(config: TrainConfig) -> None:
-    """The longest kept sentence fits rows and batches; learned positions reach as far as they are used."""
+    """Learned positions reach as far as they are used."""
     longest = config.data.cleaning.max_pieces_per_sentence
-    for name in ("long_row_length", "max_tokens_per_batch"):
-        if 0 < getattr(config.training, name) < longest:
-            raise ValueError(
-                f"training.{name}={getattr(config.training, name)} is shorter than the longest kept"
-                f" sentence, data.cleaning.max_pieces_per_sentence={longest}: raise the first or lower the"
-                " second"
-            )
     if config.model.positions is Positions.learned:
         for name, length in (
             ("data.cleaning.max_pieces_per_sentence", longest),

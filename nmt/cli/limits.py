@@ -33,7 +33,7 @@ def settle_rows(config: TrainConfig, prepared: PreparedData) -> TrainConfig:
     """The settings with row lengths chosen from the corpus where they are 0.
 
     Raises:
-        ConfigError: the sentences fit no row that the other settings allow.
+        ConfigError: a sentence is longer than the rows and batches that the settings allow.
     """
     training = config.training
     longest = max(
@@ -41,10 +41,18 @@ def settle_rows(config: TrainConfig, prepared: PreparedData) -> TrainConfig:
         for store in (prepared.train, prepared.valid)
         for lengths in (store.source_lengths, store.target_lengths)
     )
-    limits = [training.max_tokens_per_batch, training.long_row_length]
+    names = ("max_tokens_per_batch", "long_row_length")
+    limits = {f"training.{name}": getattr(training, name) for name in names}
     if config.model.positions is Positions.learned:
-        limits.append(config.model.max_positions)
-    limit = min((limit for limit in limits if limit > 0), default=None)
+        limits["model.max_positions"] = config.model.max_positions
+    limits = {name: slots for name, slots in limits.items() if slots > 0}
+    for name, slots in limits.items():
+        if slots < longest:
+            raise ConfigError(
+                f"{name}={slots} is less than the {longest} pieces of the longest sentence: raise it, or"
+                " lower data.cleaning.max_pieces_per_sentence"
+            )
+    limit = min(limits.values(), default=None)
     usual, long = training.row_length, training.long_row_length
     if usual == 0:
         usual, chosen = choose_row_lengths(

@@ -21,11 +21,12 @@ class Forecast:
     def __str__(self) -> str:
         measured = self.measured
         of = "" if measured.usable_bytes is None else f" of {_gigabytes(measured.usable_bytes)}"
+        epochs = self.steps_left / self.updates_per_epoch
         return (
             f"forecast: {measured.parameters / 1e6:.1f} M parameters,"
-            f" {measured.vocabulary_parameters / 1e6:.1f} M in embeddings; an epoch is {self.target_pieces:,} target pieces in about"
-            f" {self.updates_per_epoch:,.0f} updates, {self.steps_left:,} steps are"
-            f" {self.steps_left / self.updates_per_epoch:,.1f} epochs\n"
+            f" {measured.vocabulary_parameters / 1e6:.1f} M in embeddings; an epoch is"
+            f" {self.target_pieces:,} target pieces in about {self.updates_per_epoch:,.0f} updates,"
+            f" {self.steps_left:,} steps are {epochs:,.1f} epochs\n"
             f"forecast: full batches of {measured.slots:,} slots take {_gigabytes(measured.peak_bytes)}{of};"
             f" a step {measured.step_seconds:.2g} s: {self._end()}, without validation"
         )

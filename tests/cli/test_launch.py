@@ -141,14 +141,6 @@ WRONG = [
         "training.long_row_length=200 must be at least training.row_length=300",
     ),
     (
-        "train training.long_row_length=100",
-        "training.long_row_length=100 is shorter than the longest kept sentence",
-    ),
-    (
-        "train training.max_tokens_per_batch=100",
-        "training.max_tokens_per_batch=100 is shorter than the longest kept sentence",
-    ),
-    (
         "train training.max_tokens_per_batch=200 training.row_length=256",
         "training.max_tokens_per_batch=200 must hold one row of training.row_length=256",
     ),
