@@ -19,10 +19,9 @@ from nmt.training.rehearsal import Measured, Rehearsal, fits, greatest, largest_
 from nmt.training.replicas import Replicas
 from nmt.training.update import TrainingError
 
-# Largest batch that is chosen, in slots. A CPU is as fast with smaller ones; on a GPU the matrix products of
-# all our models fill it, and larger updates mostly cost quality (Ott et al., 2018, had 400,000 on 128 GPUs).
-MOST_SLOTS = {"cpu": 8192}
-MOST_SLOTS_OF_A_GPU = 65536
+# Largest batch that is chosen, in slots. A CPU is no faster with more; on a GPU more costs quality (Ott et
+# al., 2018, had 400,000 pieces an update on 128 GPUs) and is left to whoever sets it.
+MOST_SLOTS_ON_CPU, MOST_SLOTS_ON_GPU = 8192, 65536
 # What a chosen batch may take of the memory; fragmentation, validation and other programs need the rest.
 MEMORY_SHARE = 0.85
 
@@ -98,8 +97,8 @@ def rehearse(
     """
     packed = packing(config, prepared)
     epoch = packed.rows[0] * packed.row_lengths[0] * len(prepared.train) // packed.sentences
-    most = min(MOST_SLOTS.get(device.type, MOST_SLOTS_OF_A_GPU), epoch // processes.world_size)
-    most = max(most, config.training.long_row_length)
+    most = MOST_SLOTS_ON_CPU if device.type == "cpu" else MOST_SLOTS_ON_GPU
+    most = max(min(most, epoch // processes.world_size), config.training.long_row_length)
     try:
         slots, measured = _measure(config, most, make_replicas, processes, device)
     finally:
