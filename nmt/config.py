@@ -260,22 +260,19 @@ def _check_corpus(corpus: CorpusConfig, name: str) -> None:
 
 
 def _check_lengths(config: TrainConfig) -> None:
-    """The longest kept sentence fits the rows, and learned positions reach as far as they are used."""
+    """Learned positions reach as far as they are used."""
     longest = config.data.cleaning.max_pieces_per_sentence
-    if config.training.long_row_length < longest:
-        raise ValueError(
-            f"training.long_row_length={config.training.long_row_length} is shorter than the longest kept"
-            f" sentence, data.cleaning.max_pieces_per_sentence={longest}: raise the first or lower the second"
-        )
     if config.model.positions is Positions.learned:
         for name, length in (
             ("data.cleaning.max_pieces_per_sentence", longest),
             ("decoding.max_source_pieces", config.decoding.max_source_pieces),
+            ("training.row_length", config.training.row_length),
+            ("training.long_row_length", config.training.long_row_length),
         ):
             if config.model.max_positions < length:
                 raise ValueError(
                     f"model.max_positions={config.model.max_positions} is less than {name}={length}:"
-                    " learned positions must cover the longest sentence"
+                    " learned positions must cover the longest sentence and row"
                 )
 
 

@@ -97,7 +97,7 @@ def test_command_line_order_of_precedence() -> None:
         "experiment=multi30k", *CORPUS["multi30k"], "model=base", "training=quick", "training.max_steps=7"
     )
     assert (config.model.width, config.model.encoder_layers, config.model.dropout) == (512, 6, 0.2)
-    assert (config.training.long_row_length, config.training.max_steps) == (128, 7)
+    assert (config.training.warmup_steps, config.training.max_steps) == (300, 7)
     assert config.run.experiment == "multi30k"
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from nmt import bundle
+from nmt.cli import limits
 from nmt.cli.average import describe
 from nmt.cli.evaluate import evaluate_model
 from nmt.config import ConfigError, TrainConfig, to_yaml
@@ -39,6 +40,8 @@ from nmt.training.update import Updater
 from nmt.training.validation import Validation, Validator
 
 MODEL_FOLDER = "model"
+# A setting that the run itself chooses when it is 0; a resumed run goes on with what was chosen.
+MAX_TOKENS = "training.max_tokens_per_batch"
 
 
 def run(config: TrainConfig) -> None:
@@ -50,6 +53,7 @@ def run(config: TrainConfig) -> None:
     torch.set_num_threads(config.training.threads or cores)
     folder = run_folder.choose(config.run.folder, config.run.experiment, resume=config.resume)
     prepared = prepare(config.data, config.tokenizer)
+    config = limits.settle_rows(config, prepared)
     write_model = partial(_write_model, config, prepared)
     checkpoints = Checkpoints(
         folder / "checkpoints",
@@ -59,11 +63,21 @@ def run(config: TrainConfig) -> None:
         write_model=write_model,
     )
     resumed = checkpoints.newest(_warn) if config.resume else None
+    if resumed and config.training.max_tokens_per_batch == 0:
+        slots = checkpoints.saved_setting(resumed, MAX_TOKENS)
+        config = limits.change_training(config, max_tokens_per_batch=int(slots))
     state = _first_state(config, prepared, processes, device)
     if resumed:
         state = checkpoints.read_state(resumed, identity=state.identity)
+    make_replicas = partial(
+        _make_replicas, prepared=prepared, processes=processes, dtype=state.dtype, device=device
+    )
+    config, forecast = limits.rehearse(
+        config, prepared, state, make_replicas=make_replicas, processes=processes, device=device
+    )
+    state.identity[MAX_TOKENS] = str(config.training.max_tokens_per_batch)
 
-    replicas = _make_replicas(config, prepared, processes, state.dtype, device)
+    replicas = make_replicas(config)
     parameters = replicas.parameters
     optimizer = _make_optimizer(config, parameters)
     if resumed:
@@ -99,7 +113,8 @@ def run(config: TrainConfig) -> None:
         processes=processes,
     )
     tracker.settings(to_yaml(config))
-    tracker.say(_opening(folder, config, prepared, state, replicas, device))
+    tracker.say(_opening(folder, config, prepared, state, device))
+    tracker.say(str(forecast))
     try:
         stopped = trainer.fit()
         if config.training.average_last and stopped != "signal":
@@ -338,17 +353,16 @@ def _opening(
     config: TrainConfig,
     prepared: PreparedData,
     state: TrainState,
-    replicas: Replicas,
     device: torch.device,
 ) -> str:
-    size = sum(parameter.numel() for parameter in replicas.models[0].parameters())
+    filled = limits.packing(config, prepared).filled_share
     layout = " or ".join(f"{shape.rows} rows of {shape.row_length}" for shape in _shapes(config))
     begin = f"going on from step {state.step:,}" if state.step else "starting"
     threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
     sharded = ", sharded" if config.training.sharding is Sharding.full else ""
     return (
-        f"{begin} in {folder}: {size / 1e6:.1f} M parameters, {len(prepared.train):,} sentence pairs,"
-        f" batches of {layout} pieces, {state.dtype} on {device.type}{threads}{sharded}"
+        f"{begin} in {folder}: {len(prepared.train):,} sentence pairs, batches of {layout} slots,"
+        f" {100 * filled:.0f} % of them filled, {state.dtype} on {device.type}{threads}{sharded}"
     )
 
 

@@ -52,6 +52,8 @@ class TrainState:
     validated_bleu: float = -1.0
     validated_step: int = -1
     skipped_steps: int = 0
+    # Micro-batches that did not fit into memory and were split in two, over all processes.
+    out_of_memory_splits: int = 0
     loss_scale: float = 1.0
     loss_scale_good_steps: int = 0
     # A run goes on in the type it began with, whatever a new measurement of the device says.
@@ -208,6 +210,19 @@ class Checkpoints:
                     " resume with the old value, or start a new run without resume"
                 )
         return state
+
+    def saved_setting(self, path: Path, name: str) -> str:
+        """A setting with which the run of a checkpoint was started.
+
+        Raises:
+            CheckpointError: `state.json` is damaged or does not record it.
+        """
+        value = self._read_state(path).identity.get(name)
+        if value is None:
+            raise CheckpointError(
+                f"{path / 'state.json'}: does not record {name}; give it, or start a new run"
+            )
+        return value
 
     def _read_state(self, path: Path) -> TrainState:
         try:

@@ -62,11 +62,13 @@ class TrainingConfig:
     # Wall-clock limit of the training loop, validation included; 0 is none.
     max_minutes: float = 0.0
 
-    # Target side of one packed batch, in slots of pieces: max_tokens_per_batch // row_length rows.
+    # Target side of one packed batch, in slots of pieces: max_tokens_per_batch // row_length rows. 0 is the
+    # largest that fits into the device's memory, found by running batches, up to a size that still pays.
     max_tokens_per_batch: int = 4096
-    # Pieces per packed row. Longer sentences go to batches with rows of long_row_length.
-    row_length: int = 128
-    long_row_length: int = 256
+    # Pieces per packed row. Longer sentences go to batches with rows of long_row_length. 0 chooses from the
+    # corpus.
+    row_length: int = 0
+    long_row_length: int = 0
     # Packed batches per update on one process.
     accumulate_batches: int = 1
 
@@ -119,9 +121,6 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         for name in (
             "max_steps",
-            "max_tokens_per_batch",
-            "row_length",
-            "long_row_length",
             "accumulate_batches",
             "log_every",
             "validate_every",
@@ -132,6 +131,9 @@ class TrainingConfig:
                 raise ValueError(f"training.{name} must be at least 1, not {getattr(self, name)}")
         for name in (
             "max_minutes",
+            "max_tokens_per_batch",
+            "row_length",
+            "long_row_length",
             "warmup_steps",
             "final_learning_rate",
             "weight_decay",
@@ -153,16 +155,17 @@ class TrainingConfig:
         for name in ("beta1", "beta2", "label_smoothing", "ema_decay"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"training.{name} must be at least 0 and below 1, not {getattr(self, name)}")
-        if self.long_row_length < self.row_length:
+        if 0 < self.long_row_length < self.row_length:
             raise ValueError(
                 f"training.long_row_length={self.long_row_length} must be at least"
                 f" training.row_length={self.row_length}"
             )
-        if self.max_tokens_per_batch < self.long_row_length:
-            raise ValueError(
-                f"training.max_tokens_per_batch={self.max_tokens_per_batch} must hold one row of"
-                f" training.long_row_length={self.long_row_length}"
-            )
+        for name in ("long_row_length", "row_length"):
+            if 0 < self.max_tokens_per_batch < getattr(self, name):
+                raise ValueError(
+                    f"training.max_tokens_per_batch={self.max_tokens_per_batch} must hold one row of"
+                    f" training.{name}={getattr(self, name)}"
+                )
         if self.schedule is Schedule.exponential and self.final_learning_rate == 0:
             raise ValueError("training.final_learning_rate must be above 0 for training.schedule=exponential")
         self._check_averages()
@@ -172,6 +175,10 @@ class TrainingConfig:
         if self.validate_on is ModelWeights.ema and self.ema_decay == 0:
             raise ValueError(
                 "training.validate_on=ema needs an average: set training.ema_decay, such as 0.999"
+            )
+        if self.sharding is Sharding.full and self.max_tokens_per_batch == 0:
+            raise ValueError(
+                "training.sharding=full needs a size of batches: set training.max_tokens_per_batch"
             )
         if self.sharding is Sharding.full and (self.ema_decay or self.average_last):
             given = "ema_decay" if self.ema_decay else "average_last"

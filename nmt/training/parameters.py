@@ -34,6 +34,8 @@ class Parameters(ABC):
     """
 
     device: torch.device
+    # Every process has a slice of them only: all must go through the same passes.
+    sharded = False
     # Type of the weights that the model computes with.
     dtype: torch.dtype
     # All float32 weights, flat; see `gathered`.

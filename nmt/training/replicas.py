@@ -7,7 +7,7 @@ once per batch.
 
 import copy
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 
 import numpy as np
@@ -100,7 +100,10 @@ class Replicas:
             sums = work(0, batch)
         else:
             parts = batch.split_rows(len(self.models))
-            sums = torch.stack(list(self.threads.map(work, range(len(parts)), parts))).sum(0)
+            done = [self.threads.submit(work, number, part) for number, part in enumerate(parts)]
+            # Where one fails the others still write gradients: whoever clears them must find all at rest.
+            wait(done)
+            sums = torch.stack([each.result() for each in done]).sum(0)
         for gradients in self.gradients:
             self.parameters.collect(gradients)
         return torch.cat([sums, sums.new_tensor([batch.target_tokens])])
@@ -110,6 +113,12 @@ class Replicas:
         """Let `whole_model` compute with the masters of the moment; every process enters."""
         with self.parameters.gathered(self.whole_model):
             yield
+
+    def clear_gradients(self) -> None:
+        """Forget all gradients since the last update, those of a backward pass that failed half-way too."""
+        for gradients in self.gradients:
+            gradients.zero_()
+        self.parameters.clear_gradients()
 
     def random_states(self) -> dict[str, Tensor]:
         """The generators that dropout draws from."""

@@ -64,6 +64,8 @@ class ShardedParameters(Parameters):
     Gradients of all but the last micro-batch of an update wait on their process, whole and in float32.
     """
 
+    sharded = True
+
     def __init__(self, model: Transformer, dtype: torch.dtype, device: torch.device) -> None:
         super().__init__(model)
         shard(model, dtype, device)

@@ -108,6 +108,7 @@ class Trainer:
                 **scalars,
                 "train/learning_rate": rate,
                 "train/skipped_steps": self.state.skipped_steps,
+                "train/out_of_memory_splits": self.state.out_of_memory_splits,
                 "train/epoch": self.state.epoch,
                 "speed/target_tokens": self.state.target_tokens,
             },

@@ -10,6 +10,7 @@ from nmt.training.checkpoint import TrainState
 from nmt.training.config import TrainingConfig
 from nmt.training.distributed import Processes
 from nmt.training.interval import StepReport
+from nmt.training.memory import is_out_of_memory, release
 from nmt.training.optim import Optimizer
 from nmt.training.precision import LossScale
 from nmt.training.replicas import Replicas
@@ -35,15 +36,55 @@ def accumulate_gradients(
     Nothing is divided here: one division by the number of target pieces follows, so neither number nor
     shapes of micro-batches and processes change the update.
 
+    A micro-batch that does not fit into memory is split in two, until it fits. All gradients begin anew
+    then: what a pass that failed half-way has added cannot be told from the rest.
+
     Returns:
-        Sums [3] of smoothed loss, negative log-likelihood (nats) and target pieces.
+        Sums [4] of smoothed loss, negative log-likelihood (nats), target pieces and splits.
+
+    Raises:
+        TrainingError: a single row does not fit.
     """
-    sums = []
-    for number, batch in enumerate(batches, start=1):
-        replicas.parameters.expect_backward(last=number == len(batches))
-        sums.append(replicas.backward(batch, label_smoothing=label_smoothing, loss_scale=loss_scale))
+    parts, sums = list(batches), None
+    while sums is None:
+        sums = _backward_or_split(replicas, parts, label_smoothing=label_smoothing, loss_scale=loss_scale)
     replicas.parameters.sum_gradients(processes)
-    return processes.sum(torch.stack(sums).sum(0))
+    return processes.sum(torch.cat([sums, sums.new_tensor([len(parts) - len(batches)])]))
+
+
+def _backward_or_split(
+    replicas: Replicas, parts: list[DeviceBatch], *, label_smoothing: float, loss_scale: float
+) -> Tensor | None:
+    """Sums [3] over all parts; None when one did not fit into memory: then it stands there as two halves."""
+    sums = []
+    for number, part in enumerate(parts, start=1):
+        replicas.parameters.expect_backward(last=number == len(parts))
+        try:
+            sums.append(replicas.backward(part, label_smoothing=label_smoothing, loss_scale=loss_scale))
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            break
+    else:
+        return torch.stack(sums).sum(0)
+    # Behind the handler, because the traceback in its error keeps the activations alive.
+    rows, row_length = part.source_BS.shape
+    if replicas.parameters.sharded:
+        raise TrainingError(
+            f"out of memory with a batch of {rows} rows of {row_length} slots, which cannot be split with"
+            " training.sharding=full: lower training.max_tokens_per_batch and raise"
+            " training.accumulate_batches as much"
+        )
+    replicas.clear_gradients()
+    if rows == 1:
+        raise TrainingError(
+            f"out of memory with a single row of {row_length} slots; choose a smaller model, or lower"
+            " data.cleaning.max_pieces_per_sentence and training.row_length"
+        )
+    release(part.source_BS.device)
+    failed = len(sums)
+    parts[failed : failed + 1] = part.split_rows(2)
+    return None
 
 
 class Updater:
@@ -83,7 +124,7 @@ class Updater:
             loss_scale=scale,
             processes=self.processes,
         )
-        loss, nll, tokens = sums.tolist()
+        loss, nll, tokens, splits = sums.tolist()
         state = self.state
         state.step += 1
         norm = self.optimizer.update(step=state.step, divisor=tokens * scale)
@@ -92,6 +133,7 @@ class Updater:
         state.loss_scale, state.loss_scale_good_steps = self.loss_scale.value, self.loss_scale.good_steps
         state.skipped_steps += int(not finite)
         state.target_tokens += int(tokens)
+        state.out_of_memory_splits += int(splits)
         self.skipped_in_a_row = 0 if finite else self.skipped_in_a_row + 1
         if self.skipped_in_a_row == MAX_SKIPPED_IN_A_ROW:
             raise TrainingError(

@@ -137,13 +137,14 @@ WRONG = [
     # Combinations.
     ("train model.width=130", "model.heads=4 does not divide model.width=130; allowed: 1, 2, 5, 10, 13, 26"),
     (
-        "train training.row_length=300",
-        "training.long_row_length=128 must be at least training.row_length=300",
+        "train training.row_length=300 training.long_row_length=200",
+        "training.long_row_length=200 must be at least training.row_length=300",
     ),
     (
-        "train training.long_row_length=100",
-        "training.long_row_length=100 is shorter than the longest kept sentence",
+        "train training.max_tokens_per_batch=200 training.row_length=256",
+        "training.max_tokens_per_batch=200 must hold one row of training.row_length=256",
     ),
+    ("train training.row_length=-1", "training.row_length must not be negative, not -1"),
     ("train tokenizer.joint=false", "model.tied_embeddings=all needs one vocabulary"),
     (
         "train model.positions=learned model.max_positions=64",

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from safetensors.torch import load_file
 
 WORDS = [
@@ -288,3 +289,48 @@ def test_sharded_processes_train_one_model_and_go_on_after_a_signal(corpus: Path
     assert load_file(sharded / "model/model.safetensors").keys() == (
         load_file(one / "model/model.safetensors").keys()
     )
+
+
+AUTO = ["training.max_tokens_per_batch=0", "training.row_length=0", "training.long_row_length=0"]
+
+
+def test_limits_are_chosen_said_recorded_and_kept(corpus: Path) -> None:
+    """Lengths of rows and size of batches; the run equals one to which they were given."""
+    chosen, given = corpus / "chosen", corpus / "given"
+    short = ["training.max_steps=4", "training.checkpoint_every=2", "training.precision=float32"]
+    done = run(command(corpus, *short, *AUTO, f"run.folder={chosen}"), corpus)
+    assert done.returncode == 0, done.stderr
+    training = yaml.safe_load((chosen / "config.yaml").read_text())["training"]
+    settled = {name: training[name] for name in ("max_tokens_per_batch", "row_length", "long_row_length")}
+    assert settled["row_length"] == settled["long_row_length"] == 64
+    assert 64 < settled["max_tokens_per_batch"] <= 8192
+    rows = settled["max_tokens_per_batch"] // 64
+    assert re.search(rf"batches of {rows} rows of 64 slots, \d\d % of them filled", done.stderr)
+    assert f"full batches of {settled['max_tokens_per_batch']:,} slots take " in done.stderr
+    assert re.search(r"forecast: .* M parameters, .* 4 steps are [\d.]+ epochs", done.stderr)
+    assert re.search(r"a step [\d.e-]+ s: about \d+ s for 4 steps, without validation", done.stderr)
+
+    explicit = [f"training.{name}={value}" for name, value in settled.items()]
+    done = run(command(corpus, *short, *explicit, f"run.folder={given}"), corpus)
+    assert done.returncode == 0, done.stderr
+    assert losses(chosen) == losses(given)
+
+    again = ["training.max_steps=6", *AUTO, f"run.folder={chosen}", "resume=true"]
+    done = run(command(corpus, *short[1:], *again), corpus)
+    assert done.returncode == 0, done.stderr
+    assert (
+        yaml.safe_load((chosen / "config.yaml").read_text())["training"]["max_tokens_per_batch"]
+        == (settled["max_tokens_per_batch"])
+    )
+
+
+def test_a_batch_that_does_not_fit_is_reported_before_the_first_step(corpus: Path) -> None:
+    folder = corpus / "too-large"
+    done = run(command(corpus, "training.max_tokens_per_batch=4000000000", f"run.folder={folder}"), corpus)
+    assert done.returncode == 2
+    assert re.search(
+        r"max_tokens_per_batch=4000000000 do not fit into the .* GB of memory; set"
+        r" training\.max_tokens_per_batch=\d+, and training\.accumulate_batches=\d+",
+        done.stderr.splitlines()[-1],
+    )
+    assert not folder.exists()
