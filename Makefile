@@ -41,8 +41,13 @@ train: $(STAMP) ## train a model: the demo without settings; GPUS=4 trains on fo
 ifeq ($(GPUS),1)
 	@$(BIN)/nmt train $(SETTINGS)
 else
-	@$(BIN)/torchrun --standalone --nproc-per-node=$(GPUS) -m nmt train $(SETTINGS)
+	@$(TORCHRUN) --standalone --nproc-per-node=$(GPUS) -m nmt train $(SETTINGS)
 endif
+
+# SIGUSR1, which Slurm sends before the time is up, goes to the processes too, and none of them is killed
+# before it has had ten minutes for its checkpoint.
+TORCHRUN := TORCHELASTIC_SIGNALS_TO_HANDLE=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1 \
+	TORCH_ELASTIC_SHUTDOWN_TIMEOUT=600 $(BIN)/torchrun
 
 evaluate: $(STAMP) ## score a model: make evaluate model=runs/latest
 	@$(BIN)/nmt evaluate $(SETTINGS)

@@ -26,8 +26,10 @@ from nmt.model.transformer import Transformer
 from nmt.training import run_folder
 from nmt.training.checkpoint import Checkpoints, TrainState
 from nmt.training.distributed import Processes
+from nmt.training.lifeline import FOREVER
 from nmt.training.optim import FlatParameters, Optimizer
 from nmt.training.precision import choose_dtype
+from nmt.training.regroup import regroup
 from nmt.training.replicas import Replicas, replica_count
 from nmt.training.tracking import Tracker
 from nmt.training.trainer import Trainer
@@ -39,26 +41,45 @@ MODEL_FOLDER = "model"
 
 def run(config: TrainConfig) -> None:
     """Prepare the data, train, and score the best model on the test sets."""
-    processes = Processes.start()
     device = choose_device(config.training.device)
+    with Processes.start(device) as processes:
+        folder = _train(config, processes, device)
+    if processes.is_main:
+        _score_best(folder, config, device)
+
+
+def _train(config: TrainConfig, processes: Processes, device: torch.device) -> Path:
+    """Train on this process's share of every update; returns the run folder.
+
+    Raises:
+        SystemExit: a signal ended the run, on whichever process it came in.
+    """
     cores = max(1, available_cores() // processes.local_world_size)
     torch.set_num_threads(config.training.threads or cores)
-    folder = run_folder.choose(config.run.folder, config.run.experiment, resume=config.resume)
+    folder = Path(
+        processes.decide(
+            lambda: str(run_folder.choose(config.run.folder, config.run.experiment, resume=config.resume))
+        )
+    )
     prepared = prepare(config.data, config.tokenizer)
+    # Machines that do not share a disk may need hours more or less for that than others.
+    processes.wait(FOREVER)
     write_model = partial(_write_model, config, prepared)
     checkpoints = Checkpoints(
         folder / "checkpoints", keep=config.training.keep_checkpoints, write_model=write_model
     )
-    resumed = checkpoints.newest(_warn) if config.resume else None
+    resumed = processes.decide(lambda: str(checkpoints.newest(_warn) or "")) if config.resume else ""
     state = _first_state(config, prepared, processes, device)
+    regrouped = ""
     if resumed:
-        state = checkpoints.read_state(resumed, identity=state.identity)
+        state = checkpoints.read_state(Path(resumed), identity=state.identity)
+        regrouped = regroup(state, processes.world_size, config.training.accumulate_batches)
 
     replicas = _make_replicas(config, prepared, processes, state.dtype, device)
     parameters = replicas.parameters
     optimizer = Optimizer(parameters, config.training)
     if resumed:
-        checkpoints.restore(resumed, replicas, optimizer)
+        checkpoints.restore(Path(resumed), replicas, optimizer)
     if processes.is_main:
         _open_folder(folder, config, device, prepared, state)
     processes.wait()
@@ -79,7 +100,7 @@ def run(config: TrainConfig) -> None:
             loader=loader,
             processes=processes,
             tracker=tracker,
-            decode=_make_decode(config, prepared, replicas.models[0], device),
+            decode=_make_decode(config, prepared, processes, replicas.models[0], device),
             keep_best=partial(_keep_best, folder / MODEL_FOLDER, parameters, write_model),
         ),
         config=config.training,
@@ -89,18 +110,17 @@ def run(config: TrainConfig) -> None:
         processes=processes,
     )
     tracker.settings(to_yaml(config))
-    tracker.say(_opening(folder, config, prepared, state, replicas, device))
+    tracker.say(_opening(folder, config, prepared, state, replicas, device) + regrouped)
     try:
         stopped = trainer.fit()
         tracker.say(_closing(stopped, state, folder))
     finally:
         tracker.close()
         replicas.close()
-        processes.stop()
+    processes.stop()
     if stopped == "signal":
         raise SystemExit(128 + (trainer.signal_number or 0))
-    if processes.is_main:
-        _score_best(folder, config, device)
+    return folder
 
 
 def _warn(message: str) -> None:
@@ -154,15 +174,17 @@ def _first_state(
     config: TrainConfig, prepared: PreparedData, processes: Processes, device: torch.device
 ) -> TrainState:
     """The state of a run that has not begun, with the settings a resumed run may not change."""
-    dtype = choose_dtype(config.training.precision, device)
+    # Measured by one: two equal processors may come to different results.
+    dtype = processes.decide(lambda: str(choose_dtype(config.training.precision, device)))
     training = asdict(config.training)
-    fixed = ("max_tokens_per_batch", "row_length", "long_row_length", "accumulate_batches")
+    fixed = ("max_tokens_per_batch", "row_length", "long_row_length")
     return TrainState(
-        dtype=str(dtype).removeprefix("torch."),
+        world_size=processes.world_size,
+        accumulate_batches=config.training.accumulate_batches,
+        dtype=dtype.removeprefix("torch."),
         identity={
             "the prepared data": prepared.fingerprint,
             "seed": str(config.seed),
-            "the number of processes": str(processes.world_size),
             **{f"model.{name}": str(value) for name, value in asdict(config.model).items()},
             **{f"training.{name}": str(training[name]) for name in fixed},
         },
@@ -237,9 +259,13 @@ def _open_folder(
 
 
 def _make_decode(
-    config: TrainConfig, prepared: PreparedData, model: Transformer, device: torch.device
-) -> Callable[[], Validation]:
-    """Real decoding of the validation set with the weights of the moment."""
+    config: TrainConfig,
+    prepared: PreparedData,
+    processes: Processes,
+    model: Transformer,
+    device: torch.device,
+) -> Callable[[], Validation | None]:
+    """Real decoding of the validation set with the weights of the moment, scored by the main process."""
     sources, references = read_texts(
         config.data.valid,
         field="data.valid",
@@ -248,10 +274,12 @@ def _make_decode(
     )
     count = config.training.validation_sentences or len(sources)
     sources, references = sources[:count], references[:count]
-    translator = Translator(model, prepared.tokenizer, config.decoding, device)
+    translator = Translator(model, prepared.tokenizer, config.decoding, device, processes.map)
 
-    def decode() -> Validation:
+    def decode() -> Validation | None:
         translations = translator.translate(sources)
+        if not processes.is_main:
+            return None
         scores = {found.name: found for found in score(translations, references)}
         samples = config.training.sample_sentences
         return Validation(

@@ -46,6 +46,9 @@ class TrainState:
     skipped_steps: int = 0
     loss_scale: float = 1.0
     loss_scale_good_steps: int = 0
+    # Processes, and batches of each, that made an update.
+    world_size: int = 1
+    accumulate_batches: int = 1
     # A run goes on in the type it began with, whatever a new measurement of the device says.
     dtype: str = "float32"
     # Settings that must be the same for a resumed run to equal one that never stopped.
@@ -97,8 +100,11 @@ class Checkpoints:
         found = [path for path in self.folder.glob("step-*") if path.name.removeprefix("step-").isdigit()]
         return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
 
-    def save(self, state: TrainState, replicas: Replicas, optimizer: Optimizer) -> Path:
+    def save(self, state: TrainState, random_states: dict[str, Tensor], optimizer: Optimizer) -> Path:
         """Write one checkpoint whole or not at all: a temporary folder, flushed, renamed.
+
+        Args:
+            random_states: those of `Replicas.random_states` of every process.
 
         Raises:
             CheckpointError: it cannot be written, as on a full disk; those before it are untouched.
@@ -108,7 +114,7 @@ class Checkpoints:
         shutil.rmtree(partial, ignore_errors=True)
         try:
             partial.mkdir(parents=True)
-            self._write(partial, state, replicas, optimizer)
+            self._write(partial, state, random_states, optimizer)
         except (OSError, SafetensorError) as error:
             shutil.rmtree(partial, ignore_errors=True)
             raise CheckpointError(
@@ -123,10 +129,12 @@ class Checkpoints:
             shutil.rmtree(old)
         return final
 
-    def _write(self, folder: Path, state: TrainState, replicas: Replicas, optimizer: Optimizer) -> None:
+    def _write(
+        self, folder: Path, state: TrainState, random_states: dict[str, Tensor], optimizer: Optimizer
+    ) -> None:
         parameters = optimizer.parameters
         self.write_model(folder, parameters.named_views(parameters.masters), state)
-        save_file({**optimizer.moments(), **replicas.random_states()}, folder / "optimizer.safetensors")
+        save_file({**optimizer.moments(), **random_states}, folder / "optimizer.safetensors")
         (folder / "state.json").write_text(json.dumps(asdict(state), indent=2) + "\n", encoding="utf-8")
         checksums = {path.name: checksum(path) for path in sorted(folder.iterdir())}
         (folder / CHECKSUMS).write_text(json.dumps(checksums, indent=2) + "\n", encoding="utf-8")

@@ -40,7 +40,7 @@ class Run:
 
     def save(self, step: int) -> Path:
         return self.checkpoints.save(
-            TrainState(step=step, identity={"seed": "1"}), self.replicas, self.optimizer
+            TrainState(step=step, identity={"seed": "1"}), self.replicas.random_states(), self.optimizer
         )
 
 
