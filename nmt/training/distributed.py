@@ -17,7 +17,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from nmt.model.device import DeviceError
-from nmt.training.lifeline import TIMEOUT, Lifeline, ProcessLostError
+from nmt.training.lifeline import GO_ON, TIMEOUT, Lifeline, ProcessLostError
 from nmt.training.place import place, process_count
 
 Task = TypeVar("Task")
@@ -82,7 +82,7 @@ class Processes:
             # The connections broke just now; why, the lifeline knows in a moment.
             reason = self.lifeline.loss(wait_seconds=3)
             if not reason and ("gloo" in str(error) or isinstance(error, dist.DistError)):
-                reason = f"the other processes do not answer ({_first_line(error)})"
+                reason = f"the other processes do not answer ({_first_line(error)}); {GO_ON}"
             if reason:
                 raise ProcessLostError(reason) from error
         ours = type(error).__module__.startswith("nmt.")

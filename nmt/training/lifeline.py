@@ -26,6 +26,7 @@ GRACE_SECONDS = 10.0
 # For a message to one that may be gone too.
 _SENDING = timedelta(seconds=3)
 _MESSAGE_BYTES = 1024
+GO_ON = "go on from the last checkpoint with resume=true"
 _LAST_WORDS, _MEETING = 1, 2
 
 
@@ -33,7 +34,7 @@ class ProcessLostError(ValueError):
     """Another process of the job is gone or does not answer, and so this one ends too."""
 
     def __init__(self, reason: str) -> None:
-        super().__init__(f"the job ends: {reason}; go on from the last checkpoint with resume=true")
+        super().__init__(f"the job ends: {reason}")
 
 
 class Lifeline:
@@ -77,7 +78,7 @@ class Lifeline:
                 except RuntimeError as error:
                     gone = self.loss(wait_seconds=3)
                     minutes = limit.total_seconds() / 60
-                    late = f"{self.places[peer]} has not come within {minutes:.0f} min"
+                    late = f"{self.places[peer]} has not come within {minutes:.0f} min; {GO_ON}"
                     raise ProcessLostError(gone or late) from error
 
     def leave(self, last_words: str = "") -> None:
@@ -98,8 +99,8 @@ class Lifeline:
             words = bytes(message.tolist()).rstrip(b"\0").decode(errors="ignore")
         except RuntimeError:
             words = (
-                f"{self.places[peer]} is gone without a word: killed, perhaps for want of memory, or its"
-                " machine is down"
+                f"{self.places[peer]} is gone without a word (killed, perhaps for want of memory, or its machine"
+                f" is down); {GO_ON}"
             )
         if words:
             self._lose(words)
