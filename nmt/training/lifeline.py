@@ -99,8 +99,8 @@ class Lifeline:
             words = bytes(message.tolist()).rstrip(b"\0").decode(errors="ignore")
         except RuntimeError:
             words = (
-                f"{self.places[peer]} is gone without a word (killed, perhaps for want of memory, or its machine"
-                f" is down); {GO_ON}"
+                f"{self.places[peer]} is gone without a word (killed, perhaps for want of memory, or with its"
+                f" machine); {GO_ON}"
             )
         if words:
             self._lose(words)
