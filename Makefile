@@ -17,6 +17,9 @@ TORCH := $(shell sed -n 's/^torch==//p' requirements.lock)
 # processes on this machine that train together.
 PYTHON :=
 GPUS := 1
+# SIGUSR1, which Slurm sends before the time is up, is handed to the processes too; they have ten minutes for
+# their checkpoint.
+PATIENCE := --signals-to-handle=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1 --shutdown-timeout=600
 
 # The settings typed after the target, in the order in which they were typed, each quoted for the shell.
 # GNU make keeps them in reverse, with a backslash before blanks and backslashes and with $ doubled.
@@ -41,7 +44,7 @@ train: $(STAMP) ## train a model: the demo without settings; GPUS=4 trains on fo
 ifeq ($(GPUS),1)
 	@$(BIN)/nmt train $(SETTINGS)
 else
-	@$(BIN)/torchrun --standalone --nproc-per-node=$(GPUS) -m nmt train $(SETTINGS)
+	@$(BIN)/torchrun --standalone --nproc-per-node=$(GPUS) $(PATIENCE) -m nmt train $(SETTINGS)
 endif
 
 evaluate: $(STAMP) ## score a model: make evaluate model=runs/latest

@@ -4,6 +4,7 @@ import argparse
 import importlib
 import os
 import sys
+import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -17,6 +18,7 @@ from nmt.cli.completion import SHELLS, complete, completion_script
 from nmt.cli.composition import Request, check, checked
 from nmt.cli.settings import GROUPS, config_folder, group_options, hint, nearest
 from nmt.config import SCHEMAS, ConfigError, TrainConfig
+from nmt.training.place import place
 
 # Errors that speak to the user: one line, no traceback. Named, because importing them would import torch.
 USER_ERRORS = {
@@ -25,6 +27,8 @@ USER_ERRORS = {
     "nmt.model.device": "DeviceError",
     "nmt.training.averaging": "AveragingError",
     "nmt.training.checkpoint": "CheckpointError",
+    "nmt.training.distributed": "ProcessGroupError",
+    "nmt.training.lifeline": "ProcessLostError",
     "nmt.training.run_folder": "RunFolderError",
     "nmt.training.update": "TrainingError",
 }
@@ -65,17 +69,34 @@ def main(arguments: Sequence[str]) -> int:
         return dispatch(parse(arguments))
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
+        if place():
+            leave_at_once(130)
         return 130
     except BrokenPipeError:
         # The reader of our output has gone, as in `nmt translate | head`. Python would complain once
         # more when it flushes standard output at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except ValueError as error:
-        if not isinstance(error, user_errors()):
+    except Exception as error:
+        where = place()
+        if isinstance(error, user_errors()):
+            status, complaint = 2, f"error: {' '.join(str(error).split())}"
+        elif not where:
             raise
-        print(f"{program}: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        else:
+            traceback.print_exc()
+            status, complaint = 1, f"{type(error).__name__}: {' '.join(str(error).split())}"
+        print(": ".join(filter(None, (program, where, complaint))), file=sys.stderr)
+        if where:
+            leave_at_once(status)
+        return status
+
+
+def leave_at_once(status: int) -> NoReturn:
+    """End a process of a job that has failed: what waits for the other processes could hang at exit."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def dispatch(options: argparse.Namespace) -> int:

@@ -15,7 +15,7 @@ from nmt.training.distributed import Processes
 from nmt.training.forecast import Forecast, updates_per_epoch
 from nmt.training.memory import is_out_of_memory, release, usable_bytes
 from nmt.training.optim import Optimizer
-from nmt.training.rehearsal import Measured, Rehearsal, fits, greatest, largest_batch
+from nmt.training.rehearsal import Measured, Rehearsal, fits, largest_batch
 from nmt.training.replicas import Replicas
 from nmt.training.update import TrainingError
 
@@ -128,7 +128,7 @@ def _measure(
     wanted, unit = training.max_tokens_per_batch, training.long_row_length
     usable = usable_bytes(device, sharers=processes.local_world_size)
     if usable is not None:
-        usable = -int(greatest(processes, -usable, device))
+        usable = -int(processes.highest([-usable])[0])
     limit = None if usable is None else int(MEMORY_SHARE * usable)
     replicas = _make(make_replicas, change_training(config, max_tokens_per_batch=wanted or most), usable)
     rehearsal = Rehearsal(

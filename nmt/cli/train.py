@@ -30,9 +30,11 @@ from nmt.training.checkpoint import Checkpoints, TrainState
 from nmt.training.config import ModelWeights, Sharding
 from nmt.training.distributed import Processes
 from nmt.training.final_average import try_average
+from nmt.training.lifeline import FOREVER
 from nmt.training.optim import FlatParameters, Optimizer
 from nmt.training.parameters import Parameters
 from nmt.training.precision import choose_dtype
+from nmt.training.regroup import regroup
 from nmt.training.replicas import Replicas, replica_count
 from nmt.training.tracking import Tracker
 from nmt.training.trainer import Trainer
@@ -46,13 +48,30 @@ MAX_TOKENS = "training.max_tokens_per_batch"
 
 def run(config: TrainConfig) -> None:
     """Prepare the data, train, and score the best model on the test sets."""
-    processes = Processes.start()
-    _check_sharding(config, processes)
     device = choose_device(config.training.device)
+    with Processes.start(device) as processes:
+        folder = _train(config, processes, device)
+    if processes.is_main:
+        _score_best(folder, config, device)
+
+
+def _train(config: TrainConfig, processes: Processes, device: torch.device) -> Path:
+    """Train on this process's share of every update; returns the run folder.
+
+    Raises:
+        SystemExit: a signal ended the run, on whichever process it came in.
+    """
+    _check_sharding(config, processes)
     cores = max(1, available_cores() // processes.local_world_size)
     torch.set_num_threads(config.training.threads or cores)
-    folder = run_folder.choose(config.run.folder, config.run.experiment, resume=config.resume)
+    folder = Path(
+        processes.decide(
+            lambda: str(run_folder.choose(config.run.folder, config.run.experiment, resume=config.resume))
+        )
+    )
     prepared = prepare(config.data, config.tokenizer)
+    # Machines that do not share a disk may need hours more or less for that than others.
+    processes.wait(FOREVER)
     config = limits.settle_rows(config, prepared)
     write_model = partial(_write_model, config, prepared)
     checkpoints = Checkpoints(
@@ -62,13 +81,15 @@ def run(config: TrainConfig) -> None:
         keep_every=config.training.keep_every,
         write_model=write_model,
     )
-    resumed = checkpoints.newest(_warn) if config.resume else None
+    resumed = processes.decide(lambda: str(checkpoints.newest(_warn) or "")) if config.resume else ""
     if resumed and config.training.max_tokens_per_batch == 0:
-        slots = checkpoints.saved_setting(resumed, MAX_TOKENS)
+        slots = checkpoints.saved_setting(Path(resumed), MAX_TOKENS)
         config = limits.change_training(config, max_tokens_per_batch=int(slots))
     state = _first_state(config, prepared, processes, device)
+    regrouped = ""
     if resumed:
-        state = checkpoints.read_state(resumed, identity=state.identity)
+        state = checkpoints.read_state(Path(resumed), identity=state.identity)
+        regrouped = regroup(state, processes.world_size, config.training.accumulate_batches)
     make_replicas = partial(
         _make_replicas, prepared=prepared, processes=processes, dtype=state.dtype, device=device
     )
@@ -81,7 +102,7 @@ def run(config: TrainConfig) -> None:
     parameters = replicas.parameters
     optimizer = _make_optimizer(config, parameters)
     if resumed:
-        checkpoints.restore(resumed, replicas, optimizer)
+        checkpoints.restore(Path(resumed), replicas, optimizer)
     if processes.is_main:
         _open_folder(folder, config, device, prepared, state)
     processes.wait()
@@ -102,7 +123,7 @@ def run(config: TrainConfig) -> None:
             loader=loader,
             processes=processes,
             tracker=tracker,
-            decode=_make_decode(config, prepared, replicas.whole_model, device),
+            decode=_make_decode(config, prepared, processes, replicas.whole_model, device),
             keep_best=partial(_keep_best, folder / MODEL_FOLDER, config, optimizer, write_model),
             computing_with=lambda: parameters.computing_with(_validated_weights(config, optimizer)),
         ),
@@ -113,7 +134,7 @@ def run(config: TrainConfig) -> None:
         processes=processes,
     )
     tracker.settings(to_yaml(config))
-    tracker.say(_opening(folder, config, prepared, state, device))
+    tracker.say(_opening(folder, config, prepared, state, device) + regrouped)
     tracker.say(str(forecast))
     try:
         stopped = trainer.fit()
@@ -131,11 +152,10 @@ def run(config: TrainConfig) -> None:
     finally:
         tracker.close()
         replicas.close()
-        processes.stop()
+    processes.stop()
     if stopped == "signal":
         raise SystemExit(128 + (trainer.signal_number or 0))
-    if processes.is_main:
-        _score_best(folder, config, device)
+    return folder
 
 
 def _warn(message: str) -> None:
@@ -212,15 +232,17 @@ def _first_state(
     config: TrainConfig, prepared: PreparedData, processes: Processes, device: torch.device
 ) -> TrainState:
     """The state of a run that has not begun, with the settings a resumed run may not change."""
-    dtype = choose_dtype(config.training.precision, device)
+    # Measured by one: two equal processors may come to different results.
+    dtype = processes.decide(lambda: str(choose_dtype(config.training.precision, device)))
     training = asdict(config.training)
-    fixed = ("max_tokens_per_batch", "row_length", "long_row_length", "accumulate_batches")
+    fixed = ("max_tokens_per_batch", "row_length", "long_row_length")
     return TrainState(
-        dtype=str(dtype).removeprefix("torch."),
+        world_size=processes.world_size,
+        accumulate_batches=config.training.accumulate_batches,
+        dtype=dtype.removeprefix("torch."),
         identity={
             "the prepared data": prepared.fingerprint,
             "seed": str(config.seed),
-            "the number of processes": str(processes.world_size),
             **{f"model.{name}": str(value) for name, value in asdict(config.model).items()},
             **{f"training.{name}": str(training[name]) for name in fixed},
         },
@@ -321,9 +343,13 @@ def _open_folder(
 
 
 def _make_decode(
-    config: TrainConfig, prepared: PreparedData, model: Transformer, device: torch.device
-) -> Callable[[], Validation]:
-    """Real decoding of the validation set with the weights of the moment."""
+    config: TrainConfig,
+    prepared: PreparedData,
+    processes: Processes,
+    model: Transformer,
+    device: torch.device,
+) -> Callable[[], Validation | None]:
+    """Real decoding of the validation set with the weights of the moment, scored by the main process."""
     sources, references = read_texts(
         config.data.valid,
         field="data.valid",
@@ -332,10 +358,12 @@ def _make_decode(
     )
     count = config.training.validation_sentences or len(sources)
     sources, references = sources[:count], references[:count]
-    translator = Translator(model, prepared.tokenizer, config.decoding, device)
+    translator = Translator(model, prepared.tokenizer, config.decoding, device, processes.map)
 
-    def decode() -> Validation:
+    def decode() -> Validation | None:
         translations = translator.translate(sources)
+        if not processes.is_main:
+            return None
         scores = {found.name: found for found in score(translations, references)}
         samples = config.training.sample_sentences
         return Validation(

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
-from itertools import pairwise
+from itertools import islice, pairwise
 
 import torch
 from torch import Tensor
@@ -183,10 +183,15 @@ class Loader:
 
 
 def validation_batches(
-    store: PairStore, shapes: list[BatchShape], *, begin_id: int, device: torch.device
+    store: PairStore,
+    shapes: list[BatchShape],
+    *,
+    begin_id: int,
+    device: torch.device,
+    rank: int = 0,
+    world_size: int = 1,
 ) -> Iterator[DeviceBatch]:
-    """Every sentence of a validation set once, in an order that never changes."""
-    for plan in plan_epoch(
-        store.source_lengths, store.target_lengths, shapes, seed=0, epoch=0, shuffle=False
-    ):
+    """Every sentence of a validation set once over all ranks, in an order that never changes."""
+    plans = plan_epoch(store.source_lengths, store.target_lengths, shapes, seed=0, epoch=0, shuffle=False)
+    for plan in islice(plans, rank, None, world_size):
         yield DeviceBatch.from_packed(build_batch(store, plan, begin_id), device)

@@ -29,18 +29,32 @@ _SENTENCE_END = re.compile(
 )
 _SPACE = re.compile(r"\s+")
 
+# Parts of lines that are decoded together: (line, place in the line).
+Batch = list[tuple[int, int]]
+MapBatches = Callable[[Callable[[Batch], list[str]], Sequence[Batch]], Iterable[list[str]]]
+
 
 class Translator:
     """A model with its tokenizer and the settings of the search."""
 
     def __init__(
-        self, model: Transformer, tokenizer: Tokenizer, config: DecodingConfig, device: torch.device
+        self,
+        model: Transformer,
+        tokenizer: Tokenizer,
+        config: DecodingConfig,
+        device: torch.device,
+        map_batches: MapBatches = map,
     ) -> None:
-        """`device` is where the weights of `model` are; they are used in the type they have."""
+        """
+        Args:
+            device: where the weights of `model` are; they are used in the type they have.
+            map_batches: applies a function to every batch; may have other processes do some of them.
+        """
         self.model = model
         self.tokenizer = tokenizer
         self.config = config
         self.device = device
+        self.map_batches = map_batches
         # Learned positions end somewhere, on both sides.
         self._longest_target = model.longest_source
         limits = (config.max_source_pieces, model.longest_source)
@@ -100,12 +114,16 @@ class Translator:
         translations = [[""] * len(own) for own in parts]
         missing = [len(own) for own in parts]
         advance(missing.count(0))
+
+        def translate(batch: Batch) -> list[str]:
+            found = self.search([parts[line][place] for line, place in batch])
+            return self.tokenizer.decode_target([best[0].pieces if best else [] for best in found])
+
         training = self.model.training
         self.model.eval()
         try:
-            for batch in self._batches(order, parts):
-                found = self.search([parts[line][place] for line, place in batch])
-                texts = self.tokenizer.decode_target([best[0].pieces if best else [] for best in found])
+            batches = list(self._batches(order, parts))
+            for batch, texts in zip(batches, self.map_batches(translate, batches), strict=True):
                 for (line, place), text in zip(batch, texts, strict=True):
                     translations[line][place] = text
                     missing[line] -= 1
@@ -130,9 +148,7 @@ class Translator:
     def _fits(self, pieces: Sequence[int]) -> bool:
         return len(pieces) <= self._longest_source
 
-    def _batches(
-        self, order: list[tuple[int, int]], parts: list[list[list[int]]]
-    ) -> Iterator[list[tuple[int, int]]]:
+    def _batches(self, order: list[tuple[int, int]], parts: list[list[list[int]]]) -> Iterator[Batch]:
         start = 0
         while start < len(order):
             line, place = order[start]

@@ -56,6 +56,9 @@ class TrainState:
     out_of_memory_splits: int = 0
     loss_scale: float = 1.0
     loss_scale_good_steps: int = 0
+    # Processes, and batches of each, that made an update.
+    world_size: int = 1
+    accumulate_batches: int = 1
     # A run goes on in the type it began with, whatever a new measurement of the device says.
     dtype: str = "float32"
     # Settings that must be the same for a resumed run to equal one that never stopped.
@@ -130,8 +133,11 @@ class Checkpoints:
         """Whole checkpoints, oldest first."""
         return checkpoint_paths(self.folder)
 
-    def save(self, state: TrainState, replicas: Replicas, optimizer: Optimizer) -> Path:
+    def save(self, state: TrainState, random_states: dict[str, Tensor], optimizer: Optimizer) -> Path:
         """Write one checkpoint whole or not at all: a temporary folder, flushed, renamed.
+
+        Args:
+            random_states: those of `Replicas.random_states` of every process.
 
         Raises:
             CheckpointError: it cannot be written, as on a full disk; those before it are untouched.
@@ -141,7 +147,7 @@ class Checkpoints:
         shutil.rmtree(partial, ignore_errors=True)
         try:
             partial.mkdir(parents=True)
-            self._write(partial, state, replicas, optimizer)
+            self._write(partial, state, random_states, optimizer)
         except (OSError, SafetensorError) as error:
             shutil.rmtree(partial, ignore_errors=True)
             raise CheckpointError(
@@ -166,10 +172,12 @@ class Checkpoints:
         for number in paths.keys() - kept:
             shutil.rmtree(paths[number])
 
-    def _write(self, folder: Path, state: TrainState, replicas: Replicas, optimizer: Optimizer) -> None:
+    def _write(
+        self, folder: Path, state: TrainState, random_states: dict[str, Tensor], optimizer: Optimizer
+    ) -> None:
         parameters = optimizer.parameters
         self.write_model(folder, parameters.named_views(parameters.masters), state)
-        save_file({**optimizer.moments(), **replicas.random_states()}, folder / "optimizer.safetensors")
+        save_file({**optimizer.moments(), **random_states}, folder / "optimizer.safetensors")
         if optimizer.average:
             save_file(parameters.named_views(optimizer.average.weights), folder / EMA)
         (folder / "state.json").write_text(json.dumps(asdict(state), indent=2) + "\n", encoding="utf-8")

@@ -29,24 +29,25 @@ def try_average(
     Fewer are averaged where a run has no more. The weights in training are not changed, nor is `state`: a
     run that goes on later does so as if nothing had been tried.
     """
-    if not validator.processes.is_main:
-        return
-    say = validator.tracker.say
-    paths = []
-    for path in checkpoints.paths()[-count:]:
-        if damage := find_damage(path):
-            say(f"{path}: {damage}; it is not averaged")
-        else:
-            paths.append(path)
-    if len(paths) < 2:
+    processes, say = validator.processes, validator.tracker.say
+    paths: list[Path] = []
+    flat = torch.zeros_like(parameters.masters)
+    if processes.is_main:
+        paths = _undamaged(checkpoints.paths()[-count:], say)
+    (found,) = processes.highest([len(paths)])
+    if found < 2:
         say(f"training.average_last={count}: there are no two checkpoints to average; the best model stays")
         return
-    weights = average_weights([path / WEIGHTS for path in paths])
-    flat = torch.zeros_like(parameters.masters)
+    weights = average_weights([path / WEIGHTS for path in paths]) if paths else {}
     for name, view in parameters.named_views(flat).items():
-        view.copy_(weights[name])
+        if weights:
+            view.copy_(weights[name])
+    # The others have zeros: they need no access to the files.
+    processes.sum(flat)
     with parameters.computing_with(flat):
         loss, validation = validator.measure()
+    if validation is None:
+        return
     better = validation.bleu > state.best_bleu
     if better:
         keep(weights, validation, paths)
@@ -56,3 +57,13 @@ def try_average(
         f" best model: {state.best_bleu:.2f} at step {state.best_step:,};"
         f" {'the average becomes the model' if better else 'the best model stays'}"
     )
+
+
+def _undamaged(paths: list[Path], say: Callable[[str], None]) -> list[Path]:
+    whole = []
+    for path in paths:
+        if damage := find_damage(path):
+            say(f"{path}: {damage}; it is not averaged")
+        else:
+            whole.append(path)
+    return whole

@@ -108,7 +108,7 @@ class Rehearsal:
         # Behind the handler, because the traceback in its error keeps the activations alive.
         self.replicas.clear_gradients()
         release(self.device)
-        worst = greatest(self.processes, peak, self.device)
+        worst = self.processes.highest([peak])[0]
         if worst == float("inf"):
             return None
         self.last_peak = int(worst)
@@ -117,7 +117,7 @@ class Rehearsal:
     def measure(self, max_tokens: int, *, accumulate_batches: int, usable: int | None) -> Measured:
         """What updates with full batches take, which have been run last and do fit."""
         shape = batch_shapes(max_tokens, *self.row_lengths)[0]
-        if greatest(self.processes, self.backward_seconds, self.device) < LONG_PASS_SECONDS:
+        if self.processes.highest([self.backward_seconds])[0] < LONG_PASS_SECONDS:
             self._backward(shape)
         start = time.perf_counter()
         self.optimizer.parameters.sum_gradients(self.processes)
@@ -130,7 +130,7 @@ class Rehearsal:
             slots=max_tokens,
             peak_bytes=self.last_peak,
             usable_bytes=usable,
-            step_seconds=greatest(self.processes, seconds, self.device),
+            step_seconds=self.processes.highest([seconds])[0],
         )
 
     def _backward(self, shape: BatchShape) -> None:
@@ -220,12 +220,3 @@ def count_parameters(model: Transformer) -> tuple[int, int]:
     layers = (model.source_embedding, model.target_embedding, model.output_projection)
     tied = {id(layer.weight): layer.weight.numel() for layer in layers}
     return total, sum(tied.values())
-
-
-def greatest(processes: Processes, value: float, device: torch.device) -> float:
-    """The greatest value of all processes, on every process."""
-    if processes.world_size == 1:
-        return value
-    values = torch.zeros(processes.world_size, dtype=torch.float64, device=device)
-    values[processes.rank] = value
-    return float(processes.sum(values).max())

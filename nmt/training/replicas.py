@@ -54,6 +54,7 @@ class Replicas:
         """
         self.parameters = parameters
         self.whole_model = model if whole_model is None else whole_model
+        self.rank = rank
         self.models = [model, *(copy.deepcopy(model) for _ in range(count - 1))]
         self.gradients = [
             parameters.gradients,
@@ -121,14 +122,18 @@ class Replicas:
         self.parameters.clear_gradients()
 
     def random_states(self) -> dict[str, Tensor]:
-        """The generators that dropout draws from."""
-        return {f"random.{number}": generator.get_state() for number, generator in enumerate(self.generators)}
+        """The generators that dropout draws from, named after the rank that draws."""
+        return {
+            f"rank{self.rank}.random.{number}": generator.get_state()
+            for number, generator in enumerate(self.generators)
+        }
 
     def restore_random_states(self, states: dict[str, Tensor]) -> None:
-        """Put back what `random_states` gave; replicas that are new keep their seed."""
+        """Put back what `random_states` gave on this rank; replicas that are new keep their seed."""
         for number, generator in enumerate(self.generators):
-            if f"random.{number}" in states:
-                generator.set_state(states[f"random.{number}"])
+            name = f"rank{self.rank}.random.{number}"
+            if name in states:
+                generator.set_state(states[name])
 
     def close(self) -> None:
         """End the threads."""

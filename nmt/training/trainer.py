@@ -88,15 +88,17 @@ class Trainer:
     def _reason_to_stop(self) -> str | None:
         state, config = self.state, self.config
         decisions = [
-            float(self.signal_number is not None),
+            float(self.signal_number or 0),
             float(config.max_minutes > 0 and state.seconds >= 60 * config.max_minutes),
             float(config.patience > 0 and state.validations_since_best >= config.patience),
         ]
-        # Clocks and signals differ between processes: rank 0 decides.
-        signalled, late, impatient = self.processes.agree(decisions, self.loader.device)
+        # Clocks and signals differ between processes: what one of them sees counts for all.
+        number, late, impatient = self.processes.highest(decisions)
+        if number:
+            self.signal_number = int(number)
         if state.step >= config.max_steps:
             return "steps"
-        return "signal" if signalled else "minutes" if late else "patience" if impatient else None
+        return "signal" if number else "minutes" if late else "patience" if impatient else None
 
     def _log(self, interval: Interval) -> None:
         rate = learning_rate(self.config, self.state.step)
@@ -123,13 +125,14 @@ class Trainer:
         if not self.config.checkpoint_minutes:
             return False
         late = time.monotonic() - self.saved_at >= 60 * self.config.checkpoint_minutes
-        (late_on_rank_0,) = self.processes.agree([float(late)], self.loader.device)
-        return bool(late_on_rank_0)
+        (late_anywhere,) = self.processes.highest([float(late)])
+        return bool(late_anywhere)
 
     def _checkpoint(self) -> None:
+        random_states = self.processes.gather_tensors(self.updater.replicas.random_states())
         with self.updater.optimizer.gathered():
             if self.processes.is_main:
-                self.checkpoints.save(self.state, self.updater.replicas, self.updater.optimizer)
+                self.checkpoints.save(self.state, random_states, self.updater.optimizer)
         self.saved_at = time.monotonic()
         self.processes.wait()
 

@@ -39,14 +39,15 @@ class Validator:
         loader: Loader,
         processes: Processes,
         tracker: Tracker,
-        decode: Callable[[], Validation],
+        decode: Callable[[], Validation | None],
         keep_best: Callable[[TrainState, Validation], None],
         computing_with: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         """
         Args:
             loader: that of training, for the shapes of its batches and its device.
-            decode: translates the validation set with the model and scores the translations.
+            decode: translates the validation set, every process its share, and scores the translations on
+                 the main process; None on the others.
             computing_with: puts the weights that are validated into the model, for as long as it is open.
         """
         self.model = model
@@ -61,25 +62,22 @@ class Validator:
     def run(self, state: TrainState) -> None:
         """Loss, perplexity and BLEU; `state` learns whether this is the best model so far."""
         before = time.perf_counter()
-        bleu = 0.0
-        if self.processes.is_main:
-            with self.computing_with():
-                loss, validation = self.measure()
-            bleu = validation.bleu
-        (bleu,) = self.processes.agree([bleu], self.loader.device)
+        with self.computing_with():
+            loss, validation = self.measure()
+        (bleu,) = self.processes.highest([validation.bleu if validation else 0.0])
         state.validated_bleu, state.validated_step = bleu, state.step
         better = bleu > state.best_bleu
         state.validations_since_best = 0 if better else state.validations_since_best + 1
         if better:
             state.best_bleu, state.best_step = bleu, state.step
-        if self.processes.is_main:
+        if validation:
             if better:
                 self.keep_best(state, validation)
             self._report(state, loss, validation, seconds=time.perf_counter() - before)
         state.seconds += time.perf_counter() - before
 
-    def measure(self) -> tuple[float, Validation]:
-        """Loss and scores of what the model computes with at the moment."""
+    def measure(self) -> tuple[float, Validation | None]:
+        """Loss of what the model computes with at the moment and, on the main process, its scores."""
         self.model.eval()
         measured = self.loss(), self.decode()
         self.model.train()
@@ -87,16 +85,25 @@ class Validator:
 
     @torch.no_grad()
     def loss(self) -> float:
-        """Mean negative log-likelihood per target piece of the validation set, in nats."""
+        """Mean negative log-likelihood per target piece of the validation set, in nats.
+
+        Every process computes its share of the batches.
+        """
         total, tokens = 0.0, 0
         for batch in validation_batches(
-            self.valid, self.loader.shapes, begin_id=self.loader.begin_id, device=self.loader.device
+            self.valid,
+            self.loader.shapes,
+            begin_id=self.loader.begin_id,
+            device=self.loader.device,
+            rank=self.processes.rank,
+            world_size=self.processes.world_size,
         ):
             logits = self.model(**batch.model_input())
             _, plain = smoothed_cross_entropy(logits, batch.target_BT, smoothing=0, pad_id=self.model.pad_id)
             total += float(plain)
             tokens += batch.target_tokens
-        return total / max(1, tokens)
+        sums = self.processes.sum(torch.tensor([total, tokens], dtype=torch.float64))
+        return float(sums[0]) / max(1.0, float(sums[1]))
 
     def _report(self, state: TrainState, loss: float, validation: Validation, *, seconds: float) -> None:
         perplexity = math.exp(min(loss, 50))

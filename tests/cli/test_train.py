@@ -246,19 +246,6 @@ def test_the_run_folder_holds_what_is_promised(undisturbed: Undisturbed, corpus:
     assert done.stdout.splitlines()[1] == ""
 
 
-def test_two_processes_train_one_model(corpus: Path) -> None:
-    """The same update from two processes as from one that accumulates; no dropout, so that it can be."""
-    shared = ["training.max_steps=6", "training.precision=float32", "model.dropout=0"]
-    two, one = corpus / "two", corpus / "one"
-    arguments = command(corpus, *shared, f"run.folder={two}")
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    done = run([*torchrun, *arguments[1:]], corpus)
-    assert done.returncode == 0, done.stderr[-2000:]
-    done = run(command(corpus, *shared, "training.accumulate_batches=2", f"run.folder={one}"), corpus)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert losses(two) == pytest.approx(losses(one), rel=1e-5)
-
-
 def test_sharded_processes_train_one_model_and_go_on_after_a_signal(corpus: Path) -> None:
     """The update is that of one process that accumulates; no dropout, so that it can be."""
     shared = [*SETTINGS, "training.precision=float32", "training.schedule=constant", "model.dropout=0"]

@@ -48,7 +48,7 @@ class Run:
 
     def save(self, step: int) -> Path:
         return self.checkpoints.save(
-            TrainState(step=step, identity={"seed": "1"}), self.replicas, self.optimizer
+            TrainState(step=step, identity={"seed": "1"}), self.replicas.random_states(), self.optimizer
         )
 
 
@@ -79,7 +79,7 @@ def test_the_best_and_every_kth_are_kept(tmp_path: Path) -> None:
     run.checkpoints.keep, run.checkpoints.keep_best, run.checkpoints.keep_every = 1, 2, 40
     for step, bleu in ((10, 30.0), (20, None), (30, 31.0), (40, 1.0), (50, 30.0), (60, 2.0), (70, 3.0)):
         validated = {} if bleu is None else {"validated_bleu": bleu, "validated_step": step}
-        run.checkpoints.save(TrainState(step=step, **validated), run.replicas, run.optimizer)
+        run.checkpoints.save(TrainState(step=step, **validated), run.replicas.random_states(), run.optimizer)
     assert [step_of(path) for path in run.checkpoints.paths()] == [10, 30, 40, 70]
     assert [recorded_bleu(path) for path in run.checkpoints.paths()] == [30.0, 31.0, 1.0, 3.0]
 
