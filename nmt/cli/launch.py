@@ -25,6 +25,7 @@ USER_ERRORS = {
     "nmt.model.device": "DeviceError",
     "nmt.training.checkpoint": "CheckpointError",
     "nmt.training.run_folder": "RunFolderError",
+    "nmt.training.sinks": "SinkError",
     "nmt.training.update": "TrainingError",
 }
 

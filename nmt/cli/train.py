@@ -23,12 +23,16 @@ from nmt.decoding.translator import Translator
 from nmt.evaluation.metrics import score
 from nmt.model.device import choose_device
 from nmt.model.transformer import Transformer
-from nmt.training import run_folder
+from nmt.training import run_folder, sinks
 from nmt.training.checkpoint import Checkpoints, TrainState
 from nmt.training.distributed import Processes
+from nmt.training.flops import flops_per_unit, measure_peak
+from nmt.training.gauges import Gauges
 from nmt.training.optim import FlatParameters, Optimizer
 from nmt.training.precision import choose_dtype
 from nmt.training.replicas import Replicas, replica_count
+from nmt.training.sinks import Setting
+from nmt.training.summary import RunSummary
 from nmt.training.tracking import Tracker
 from nmt.training.trainer import Trainer
 from nmt.training.update import Updater
@@ -39,6 +43,7 @@ MODEL_FOLDER = "model"
 
 def run(config: TrainConfig) -> None:
     """Prepare the data, train, and score the best model on the test sets."""
+    sinks.require(config.training.trackers)
     processes = Processes.start()
     device = choose_device(config.training.device)
     cores = max(1, available_cores() // processes.local_world_size)
@@ -62,7 +67,13 @@ def run(config: TrainConfig) -> None:
     if processes.is_main:
         _open_folder(folder, config, device, prepared, state)
     processes.wait()
-    tracker = Tracker(folder, max_steps=config.training.max_steps, step=state.step, active=processes.is_main)
+    tracker = Tracker(
+        folder,
+        max_steps=config.training.max_steps,
+        step=state.step,
+        trackers=config.training.trackers,
+        active=processes.is_main,
+    )
     loader = _make_loader(config, prepared, processes, device)
     trainer = Trainer(
         updater=Updater(
@@ -87,12 +98,26 @@ def run(config: TrainConfig) -> None:
         checkpoints=checkpoints,
         tracker=tracker,
         processes=processes,
+        gauges=_make_gauges(config, prepared, replicas, device),
     )
-    tracker.settings(to_yaml(config))
+    settings = _flat(asdict(config))
+    tracker.settings(settings, to_yaml(config))
     tracker.say(_opening(folder, config, prepared, state, replicas, device))
     try:
         stopped = trainer.fit()
-        tracker.say(_closing(stopped, state, folder))
+        tokens_per_epoch = int(prepared.train.target_lengths.sum())
+        summary = RunSummary.of(
+            stopped, state, tokens_per_epoch=tokens_per_epoch, memory=trainer.gauges.memory()
+        )
+        tracker.conclude(summary.table())
+        if processes.is_main:
+            summary.write(folder / "summary.json")
+        if stopped == "signal":
+            tracker.say(
+                f"the checkpoint is written, go on with the same command and resume=true run.folder={folder}"
+            )
+        else:
+            tracker.finish(state.step, settings, best_bleu=state.best_bleu)
     finally:
         tracker.close()
         replicas.close()
@@ -148,6 +173,29 @@ def _make_loader(
         rank=processes.rank,
         world_size=processes.world_size,
     )
+
+
+def _make_gauges(
+    config: TrainConfig, prepared: PreparedData, replicas: Replicas, device: torch.device
+) -> Gauges:
+    vocabulary_size = prepared.tokenizer.target_vocabulary_size
+    peak = measure_peak(
+        replicas.models[0].dtype, device, threads=replicas.threads, count=len(replicas.models)
+    )
+    return Gauges(
+        flops_per_unit(config.model, target_vocabulary_size=vocabulary_size), peak_flops=peak, device=device
+    )
+
+
+def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Setting]:
+    """Nested settings by dotted name."""
+    flat: dict[str, Setting] = {}
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value if isinstance(value, bool | int | float | str) else str(value)
+    return flat
 
 
 def _first_state(
@@ -279,21 +327,6 @@ def _opening(
     return (
         f"{begin} in {folder}: {size / 1e6:.1f} M parameters, {len(prepared.train):,} sentence pairs,"
         f" batches of {layout} pieces, {state.dtype} on {device.type}{threads}"
-    )
-
-
-def _closing(stopped: str, state: TrainState, folder: Path) -> str:
-    reasons = {
-        "steps": "training.max_steps reached",
-        "minutes": "training.max_minutes reached",
-        "patience": "no better BLEU in training.patience validations",
-        "signal": "stopped by a signal; the checkpoint is written, go on with the same command and"
-        f" resume=true run.folder={folder}",
-    }
-    return (
-        f"{reasons[stopped]}: {state.step:,} steps, {state.target_tokens / 1e6:.1f} M target pieces in"
-        f" {state.seconds / 60:.1f} min ({state.target_tokens / max(state.seconds, 1e-9):,.0f}/s with"
-        f" validation), best validation BLEU {state.best_bleu:.2f} at step {state.best_step:,}"
     )
 
 

@@ -73,7 +73,9 @@ class Validator:
             if better:
                 self.keep_best(state, validation)
             self._report(state, loss, validation, seconds=time.perf_counter() - before)
-        state.seconds += time.perf_counter() - before
+        seconds = time.perf_counter() - before
+        state.seconds += seconds
+        state.validation_seconds += seconds
 
     @torch.no_grad()
     def loss(self) -> float:
