@@ -12,7 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from nmt import __version__
-from nmt.cli import host
+from nmt.cli import cluster, host
 from nmt.cli.completion import SHELLS, complete, completion_script
 from nmt.cli.composition import Request, check, checked
 from nmt.cli.settings import GROUPS, config_folder, group_options, hint, nearest
@@ -182,7 +182,9 @@ def sweep(request: Request) -> None:
     def run_job(config: DictConfig) -> None:
         current = HydraConfig.get()
         print(f"nmt: job {current.job.num}: {' '.join(current.overrides.task)}", file=sys.stderr, flush=True)
-        run_verb(request.verb, request.complete(config))
+        config = request.complete(config)
+        with cluster.requeued_when_stopped():
+            run_verb(request.verb, cluster.resumable(config, current) if request.verb == "train" else config)
 
     # Hydra prints errors by itself and ends the program unless it is told not to.
     os.environ["HYDRA_FULL_ERROR"] = "1"

@@ -134,10 +134,14 @@ class TensorBoard(Sink):
         from torch.utils import tensorboard
         from torch.utils.tensorboard.summary import hparams
 
+        # PyTorch takes True for the number 1.
+        shown = {
+            name: str(each).lower() if isinstance(each, bool) else each for name, each in settings.items()
+        }
         for earlier in self.folder.glob(f"*{self.SUMMARY_SUFFIX}"):
             earlier.unlink()
         with tensorboard.SummaryWriter(str(self.folder), filename_suffix=self.SUMMARY_SUFFIX) as writer:
-            for summary in hparams(dict(settings), dict(metrics)):  # type: ignore[no-untyped-call]
+            for summary in hparams(shown, dict(metrics)):  # type: ignore[no-untyped-call]
                 writer._get_file_writer().add_summary(summary)
             for name, value in metrics.items():
                 writer.add_scalar(name, value, step)

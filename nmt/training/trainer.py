@@ -127,14 +127,17 @@ class Trainer:
 
     @contextmanager
     def _signals_noted(self) -> Iterator[None]:
-        """SIGTERM, SIGINT and SIGUSR1 end the run after the current update, with a checkpoint."""
+        """SIGTERM, SIGINT, SIGUSR1 and SIGUSR2 end the run after the current update, with a checkpoint.
+
+        Slurm and submitit send the last two before the time limit.
+        """
 
         def note(number: int, _frame: FrameType | None) -> None:
             if self.signal_number is not None and number == signal.SIGINT:
                 raise KeyboardInterrupt
             self.signal_number = number
 
-        numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+        numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
         previous = {number: signal.signal(number, note) for number in numbers}
         try:
             yield

@@ -16,7 +16,7 @@ from nmt.data.tokenizer import BEGIN_ID
 from nmt.model.config import Activation, NormPlacement, TiedEmbeddings, TransformerConfig
 from nmt.model.transformer import Transformer
 from nmt.training.flops import flops_per_unit, measure_peak
-from nmt.training.gauges import Gauges, peak_resident_mb
+from nmt.training.gauges import Gauges
 from nmt.training.interval import Interval, StepReport
 
 CPU = torch.device("cpu")

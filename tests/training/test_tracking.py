@@ -64,7 +64,7 @@ def test_a_resumed_run_is_one_row_of_hyper_parameters_with_its_last_values(tmp_p
         found = metadata.parse_session_start_info_plugin_data(content).hparams
         assert found["training.max_steps"].number_value == steps
         assert found["model.norm"].string_value == "rms_norm"
-        assert found["tokenizer.joint"].bool_value is True
+        assert found["tokenizer.joint"].string_value == "true"
         accumulator = runs.GetAccumulator(f"{run}/tensorboard")
         finals = {
             name: accumulator.Scalars(name) for name in accumulator.Tags()["scalars"] if "final" in name
