@@ -65,10 +65,8 @@ def test_a_resumed_run_is_one_row_of_hyper_parameters_with_its_last_values(tmp_p
         assert found["training.max_steps"].number_value == steps
         assert found["model.norm"].string_value == "rms_norm"
         assert found["tokenizer.joint"].string_value == "true"
-        accumulator = runs.GetAccumulator(f"{run}/tensorboard")
-        finals = {
-            name: accumulator.Scalars(name) for name in accumulator.Tags()["scalars"] if "final" in name
-        }
+        events = EventAccumulator(str(tmp_path / run / "tensorboard")).Reload()
+        finals = {name: events.Scalars(name) for name in events.Tags()["scalars"] if "final" in name}
         assert {name: round(value[-1].value, 3) for name, value in finals.items()} == {
             "final/best_bleu": bleu,
             "final/validation_loss": 4.0 - steps / 10,
