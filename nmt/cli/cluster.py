@@ -17,16 +17,19 @@ def is_job() -> bool:
     return "SUBMITIT_EXECUTOR" in os.environ
 
 
-def resumable(config: DictConfig, hydra: DictConfig) -> DictConfig:
+def resumable(config: DictConfig, *, folder: str) -> DictConfig:
     """The settings with which a job of a sweep may be started any number of times.
 
-    Its run folder depends on the sweep and the number of the job, not on the time, and it goes on from
-    the last checkpoint if there is one. Processes of one job learn of each other as under torchrun.
+    It goes on from the last checkpoint if there is one. Processes of one job learn of each other as
+    under torchrun.
+
+    Args:
+        folder: for the run where none is given; the same at every start.
     """
     if not is_job():
         return config
     if config.run.folder is None:
-        config.run.folder = f"{hydra.sweep.dir}/{hydra.job.num}"
+        config.run.folder = folder
     config.resume = True
     import submitit
 

@@ -184,7 +184,9 @@ def sweep(request: Request) -> None:
         print(f"nmt: job {current.job.num}: {' '.join(current.overrides.task)}", file=sys.stderr, flush=True)
         config = request.complete(config)
         with cluster.requeued_when_stopped():
-            run_verb(request.verb, cluster.resumable(config, current) if request.verb == "train" else config)
+            if request.verb == "train":
+                config = cluster.resumable(config, folder=f"{current.sweep.dir}/{current.job.num}")
+            run_verb(request.verb, config)
 
     # Hydra prints errors by itself and ends the program unless it is told not to.
     os.environ["HYDRA_FULL_ERROR"] = "1"
