@@ -41,6 +41,7 @@ def test_all_files_are_found() -> None:
     everything = {path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*") if path.is_file()}
     known = {f"{verb}.yaml" for verb in GROUPS}
     known |= {path.relative_to(FOLDER).as_posix() for paths in OPTIONS.values() for path in paths}
+    known |= {"hydra/launcher/slurm.yaml"}
     assert everything == known
     assert {"demo", "multi30k", "tatoeba", "iwslt14", "wmt14", "own_corpus"} <= set(EXPERIMENTS)
     assert {"tiny", "small", "iwslt", "base", "big", "deep"} <= {path.stem for path in OPTIONS["model"]}

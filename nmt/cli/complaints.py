@@ -67,6 +67,8 @@ def unknown_setting(verb: str, name: str) -> str:
 
 def unknown_choice(group: str, option: str) -> str:
     """There is no file `option` in the folder of `group`."""
+    if group == "hydra/launcher" and option.startswith("submitit_"):
+        return f"{group}: {option} comes with the extra slurm; pip install 'nmt[slurm]'"
     options = group_options(group)
     return f"{group}={option}: no such choice{hint(nearest(option, options), options)}"
 

@@ -13,7 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from nmt import __version__
-from nmt.cli import host
+from nmt.cli import cluster, host
 from nmt.cli.completion import SHELLS, complete, completion_script
 from nmt.cli.composition import Request, check, checked
 from nmt.cli.settings import GROUPS, config_folder, group_options, hint, nearest
@@ -30,6 +30,7 @@ USER_ERRORS = {
     "nmt.training.distributed": "ProcessGroupError",
     "nmt.training.lifeline": "ProcessLostError",
     "nmt.training.run_folder": "RunFolderError",
+    "nmt.training.sinks": "SinkError",
     "nmt.training.update": "TrainingError",
 }
 
@@ -204,7 +205,11 @@ def sweep(request: Request) -> None:
     def run_job(config: DictConfig) -> None:
         current = HydraConfig.get()
         print(f"nmt: job {current.job.num}: {' '.join(current.overrides.task)}", file=sys.stderr, flush=True)
-        run_verb(request.verb, request.complete(config))
+        config = request.complete(config)
+        with cluster.requeued_when_stopped():
+            if request.verb == "train":
+                config = cluster.resumable(config, folder=f"{current.sweep.dir}/{current.job.num}")
+            run_verb(request.verb, config)
 
     # Hydra prints errors by itself and ends the program unless it is told not to.
     os.environ["HYDRA_FULL_ERROR"] = "1"

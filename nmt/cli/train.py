@@ -1,58 +1,67 @@
 """`nmt train`: a corpus in, a scored model out."""
 
 import sys
-import time
-from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from nmt import bundle
 from nmt.cli import limits
-from nmt.cli.average import describe
+from nmt.cli import training_parts as parts
 from nmt.cli.evaluate import evaluate_model
+from nmt.cli.model_writer import ModelWriter
 from nmt.config import ConfigError, TrainConfig, to_yaml
-from nmt.data.batching import BatchShape, batch_shapes
-from nmt.data.loader import Loader
-from nmt.data.preparation import PreparedData, prepare, read_texts
+from nmt.data.preparation import PreparedData, prepare
 from nmt.data.processors import available_cores
-from nmt.data.tokenizer import BEGIN_ID
-from nmt.decoding.translator import Translator
-from nmt.evaluation.metrics import score
 from nmt.model.device import choose_device
-from nmt.model.transformer import Transformer
-from nmt.training import run_folder
+from nmt.training import run_folder, sinks
 from nmt.training.checkpoint import Checkpoints, TrainState
-from nmt.training.config import ModelWeights, Sharding
+from nmt.training.config import Sharding
 from nmt.training.distributed import Processes
 from nmt.training.final_average import try_average
+from nmt.training.forecast import Forecast
 from nmt.training.lifeline import FOREVER
-from nmt.training.optim import FlatParameters, Optimizer
-from nmt.training.parameters import Parameters
-from nmt.training.precision import choose_dtype
 from nmt.training.regroup import regroup
-from nmt.training.replicas import Replicas, replica_count
+from nmt.training.replicas import Replicas
+from nmt.training.sinks import Setting
+from nmt.training.summary import RunSummary
 from nmt.training.tracking import Tracker
 from nmt.training.trainer import Trainer
 from nmt.training.update import Updater
-from nmt.training.validation import Validation, Validator
+from nmt.training.validation import Validator
 
 MODEL_FOLDER = "model"
-# A setting that the run itself chooses when it is 0; a resumed run goes on with what was chosen.
 MAX_TOKENS = "training.max_tokens_per_batch"
 
 
 def run(config: TrainConfig) -> None:
     """Prepare the data, train, and score the best model on the test sets."""
+    sinks.require(config.training.trackers)
     device = choose_device(config.training.device)
     with Processes.start(device) as processes:
         folder = _train(config, processes, device)
     if processes.is_main:
         _score_best(folder, config, device)
+
+
+@dataclass(kw_only=True, slots=True)
+class Beginning:
+    """Where a run begins or goes on, settled by all processes alike."""
+
+    # With the lengths of rows and the size of batches that were chosen.
+    config: TrainConfig
+    folder: Path
+    prepared: PreparedData
+    writer: ModelWriter
+    checkpoints: Checkpoints
+    # The checkpoint to go on from.
+    resumed: Path | None
+    state: TrainState
+    forecast: Forecast
+    # What there is to say about a new number of processes.
+    regrouped: str
 
 
 def _train(config: TrainConfig, processes: Processes, device: torch.device) -> Path:
@@ -64,91 +73,43 @@ def _train(config: TrainConfig, processes: Processes, device: torch.device) -> P
     _check_sharding(config, processes)
     cores = max(1, available_cores() // processes.local_world_size)
     torch.set_num_threads(config.training.threads or cores)
-    folder = Path(
-        processes.decide(
-            lambda: str(run_folder.choose(config.run.folder, config.run.experiment, resume=config.resume))
-        )
-    )
-    prepared = prepare(config.data, config.tokenizer)
-    # Machines that do not share a disk may need hours more or less for that than others.
-    processes.wait(FOREVER)
-    config = limits.settle_rows(config, prepared)
-    write_model = partial(_write_model, config, prepared)
-    checkpoints = Checkpoints(
-        folder / "checkpoints",
-        keep=config.training.keep_checkpoints,
-        keep_best=config.training.keep_best_checkpoints,
-        keep_every=config.training.keep_every,
-        write_model=write_model,
-    )
-    resumed = processes.decide(lambda: str(checkpoints.newest(_warn) or "")) if config.resume else ""
-    if resumed and config.training.max_tokens_per_batch == 0:
-        slots = checkpoints.saved_setting(Path(resumed), MAX_TOKENS)
-        config = limits.change_training(config, max_tokens_per_batch=int(slots))
-    state = _first_state(config, prepared, processes, device)
-    regrouped = ""
-    if resumed:
-        state = checkpoints.read_state(Path(resumed), identity=state.identity)
-        regrouped = regroup(state, processes.world_size, config.training.accumulate_batches)
-    make_replicas = partial(
-        _make_replicas, prepared=prepared, processes=processes, dtype=state.dtype, device=device
-    )
-    config, forecast = limits.rehearse(
-        config, prepared, state, make_replicas=make_replicas, processes=processes, device=device
-    )
-    state.identity[MAX_TOKENS] = str(config.training.max_tokens_per_batch)
-
-    replicas = make_replicas(config)
-    parameters = replicas.parameters
-    optimizer = _make_optimizer(config, parameters)
-    if resumed:
-        checkpoints.restore(Path(resumed), replicas, optimizer)
+    begin = _begin(config, processes, device)
+    config, folder, state = begin.config, begin.folder, begin.state
+    replicas = parts.make_replicas(config, begin.prepared, processes, state.dtype, device)
+    optimizer = parts.make_optimizer(config, replicas.parameters)
+    if begin.resumed:
+        begin.checkpoints.restore(begin.resumed, replicas, optimizer)
     if processes.is_main:
-        _open_folder(folder, config, device, prepared, state)
+        _open_folder(folder, config, device, begin.prepared, state)
     processes.wait()
-    tracker = Tracker(folder, max_steps=config.training.max_steps, step=state.step, active=processes.is_main)
-    loader = _make_loader(config, prepared, processes, device)
-    trainer = Trainer(
-        updater=Updater(
-            replicas=replicas,
-            optimizer=optimizer,
-            config=config.training,
-            state=state,
-            processes=processes,
-        ),
-        loader=loader,
-        validator=Validator(
-            model=replicas.whole_model,
-            valid=prepared.valid,
-            loader=loader,
-            processes=processes,
-            tracker=tracker,
-            decode=_make_decode(config, prepared, processes, replicas.whole_model, device),
-            keep_best=partial(_keep_best, folder / MODEL_FOLDER, config, optimizer, write_model),
-            computing_with=lambda: parameters.computing_with(_validated_weights(config, optimizer)),
-        ),
-        config=config.training,
-        state=state,
-        checkpoints=checkpoints,
-        tracker=tracker,
-        processes=processes,
+    settings = _flat(asdict(config))
+    tracker = Tracker(
+        folder,
+        max_steps=config.training.max_steps,
+        step=state.step,
+        trackers=config.training.trackers,
+        active=processes.is_main,
     )
-    tracker.settings(to_yaml(config))
-    tracker.say(_opening(folder, config, prepared, state, device) + regrouped)
-    tracker.say(str(forecast))
+    tracker.settings(settings, to_yaml(config))
+    tracker.say(_opening(folder, config, begin.prepared, state, device) + begin.regrouped)
+    tracker.say(str(begin.forecast))
+    updater = Updater(
+        replicas=replicas, optimizer=optimizer, config=config.training, state=state, processes=processes
+    )
+    trainer = _make_trainer(begin, updater, tracker, processes, device)
     try:
         stopped = trainer.fit()
         if config.training.average_last and stopped != "signal":
             try_average(
                 config.training.average_last,
-                checkpoints=checkpoints,
-                parameters=parameters,
+                checkpoints=begin.checkpoints,
+                parameters=replicas.parameters,
                 validator=trainer.validator,
                 state=state,
-                keep=partial(_keep_average, folder / MODEL_FOLDER, state, write_model),
+                keep=partial(begin.writer.keep_average, state),
             )
             processes.wait()
-        tracker.say(_closing(stopped, state, folder))
+        _conclude(begin, trainer, stopped, settings)
     finally:
         tracker.close()
         replicas.close()
@@ -158,8 +119,100 @@ def _train(config: TrainConfig, processes: Processes, device: torch.device) -> P
     return folder
 
 
-def _warn(message: str) -> None:
-    print(f"nmt train: {message}", file=sys.stderr)
+def _begin(config: TrainConfig, processes: Processes, device: torch.device) -> Beginning:
+    """Prepare the data, find the checkpoint to go on from, and settle what fits the device.
+
+    Raises:
+        RunFolderError, CheckpointError: the run cannot begin there, or not with these settings.
+    """
+    choose = partial(run_folder.choose, config.run.folder, config.run.experiment, resume=config.resume)
+    folder = Path(processes.decide(lambda: str(choose())))
+    prepared = prepare(config.data, config.tokenizer)
+    # Machines that do not share a disk may need hours more or less for that than others.
+    processes.wait(FOREVER)
+    config = limits.settle_rows(config, prepared)
+    writer = ModelWriter(config, prepared, folder / MODEL_FOLDER)
+    checkpoints = Checkpoints(
+        folder / "checkpoints",
+        keep=config.training.keep_checkpoints,
+        keep_best=config.training.keep_best_checkpoints,
+        keep_every=config.training.keep_every,
+        write_model=writer.write,
+    )
+    newest = processes.decide(lambda: str(checkpoints.newest(_warn) or "")) if config.resume else ""
+    resumed = Path(newest) if newest else None
+    if resumed and config.training.max_tokens_per_batch == 0:
+        slots = checkpoints.saved_setting(resumed, MAX_TOKENS)
+        config = limits.change_training(config, max_tokens_per_batch=int(slots))
+    state, regrouped = parts.first_state(config, prepared, processes, device), ""
+    if resumed:
+        state = checkpoints.read_state(resumed, identity=state.identity)
+        regrouped = regroup(state, processes.world_size, config.training.accumulate_batches)
+
+    def make_replicas(settled: TrainConfig) -> Replicas:
+        return parts.make_replicas(settled, prepared, processes, state.dtype, device)
+
+    config, forecast = limits.rehearse(
+        config, prepared, state, make_replicas=make_replicas, processes=processes, device=device
+    )
+    state.identity[MAX_TOKENS] = str(config.training.max_tokens_per_batch)
+    return Beginning(
+        config=config,
+        folder=folder,
+        prepared=prepared,
+        writer=writer,
+        checkpoints=checkpoints,
+        resumed=resumed,
+        state=state,
+        forecast=forecast,
+        regrouped=regrouped,
+    )
+
+
+def _make_trainer(
+    begin: Beginning, updater: Updater, tracker: Tracker, processes: Processes, device: torch.device
+) -> Trainer:
+    config, prepared, writer = begin.config, begin.prepared, begin.writer
+    replicas, optimizer = updater.replicas, updater.optimizer
+    loader = parts.make_loader(config, prepared, processes, device)
+    return Trainer(
+        updater=updater,
+        loader=loader,
+        validator=Validator(
+            model=replicas.whole_model,
+            valid=prepared.valid,
+            loader=loader,
+            processes=processes,
+            tracker=tracker,
+            decode=parts.make_decode(config, prepared, processes, replicas.whole_model, device),
+            keep_best=partial(writer.keep_best, optimizer),
+            computing_with=lambda: replicas.parameters.computing_with(writer.validated_weights(optimizer)),
+        ),
+        config=config.training,
+        state=begin.state,
+        checkpoints=begin.checkpoints,
+        tracker=tracker,
+        processes=processes,
+        gauges=parts.make_gauges(config, prepared, replicas, device),
+    )
+
+
+def _conclude(begin: Beginning, trainer: Trainer, stopped: str, settings: dict[str, Setting]) -> None:
+    """What the run came to, said and written."""
+    tracker, state = trainer.tracker, begin.state
+    tokens_per_epoch = int(begin.prepared.train.target_lengths.sum(dtype="int64"))
+    memory = trainer.gauges.memory()
+    summary = RunSummary.of(stopped, state, tokens_per_epoch=tokens_per_epoch, memory=memory)
+    tracker.conclude(summary.table())
+    if trainer.processes.is_main:
+        summary.write(begin.folder / "summary.json")
+    if stopped == "signal":
+        tracker.say(
+            "the checkpoint is written, go on with the same command and resume=true"
+            f" run.folder={begin.folder}"
+        )
+    else:
+        tracker.finish(state.step, settings, best_bleu=state.best_bleu)
 
 
 def _check_sharding(config: TrainConfig, processes: Processes) -> None:
@@ -168,168 +221,6 @@ def _check_sharding(config: TrainConfig, processes: Processes) -> None:
             "training.sharding=full needs several processes: start with torchrun --nproc-per-node=N -m nmt"
             " train ..., or choose none"
         )
-
-
-def _shapes(config: TrainConfig) -> list[BatchShape]:
-    return batch_shapes(
-        config.training.max_tokens_per_batch, config.training.row_length, config.training.long_row_length
-    )
-
-
-def _make_replicas(
-    config: TrainConfig, prepared: PreparedData, processes: Processes, dtype: str, device: torch.device
-) -> Replicas:
-    """The model, freshly initialised from the seed: the same on every process."""
-    torch.manual_seed(config.seed)
-    model = Transformer(
-        config.model,
-        source_vocabulary_size=prepared.tokenizer.source_vocabulary_size,
-        target_vocabulary_size=prepared.tokenizer.target_vocabulary_size,
-    )
-    if config.training.sharding is Sharding.full:
-        # A run that does not need FSDP does not wait for its import.
-        from nmt.training.sharding import sharded_replicas
-
-        return sharded_replicas(model, getattr(torch, dtype), device, seed=config.seed, rank=processes.rank)
-    model = model.to(device)
-    threads = torch.get_num_threads()
-    rows = _shapes(config)[0].rows
-    count = replica_count(threads=threads, rows=rows) if device.type == "cpu" else 1
-    return Replicas(
-        model,
-        FlatParameters(model, getattr(torch, dtype)),
-        count=count,
-        threads_each=threads // count,
-        seed=config.seed,
-        rank=processes.rank,
-    )
-
-
-def _make_optimizer(config: TrainConfig, parameters: Parameters) -> Optimizer:
-    if config.training.sharding is Sharding.none:
-        return Optimizer(parameters, config.training)
-    from nmt.training.sharding import ShardedOptimizer, ShardedParameters
-
-    assert isinstance(parameters, ShardedParameters)
-    return ShardedOptimizer(parameters, config.training)
-
-
-def _make_loader(
-    config: TrainConfig, prepared: PreparedData, processes: Processes, device: torch.device
-) -> Loader:
-    return Loader(
-        prepared.train,
-        _shapes(config),
-        begin_id=BEGIN_ID,
-        seed=config.seed,
-        device=device,
-        rank=processes.rank,
-        world_size=processes.world_size,
-    )
-
-
-def _first_state(
-    config: TrainConfig, prepared: PreparedData, processes: Processes, device: torch.device
-) -> TrainState:
-    """The state of a run that has not begun, with the settings a resumed run may not change."""
-    # Measured by one: two equal processors may come to different results.
-    dtype = processes.decide(lambda: str(choose_dtype(config.training.precision, device)))
-    training = asdict(config.training)
-    fixed = ("max_tokens_per_batch", "row_length", "long_row_length")
-    return TrainState(
-        world_size=processes.world_size,
-        accumulate_batches=config.training.accumulate_batches,
-        dtype=dtype.removeprefix("torch."),
-        identity={
-            "the prepared data": prepared.fingerprint,
-            "seed": str(config.seed),
-            **{f"model.{name}": str(value) for name, value in asdict(config.model).items()},
-            **{f"training.{name}": str(training[name]) for name in fixed},
-        },
-    )
-
-
-def _settings(config: TrainConfig, prepared: PreparedData) -> bundle.BundleSettings:
-    return bundle.BundleSettings(
-        source_language=config.data.source_language,
-        target_language=config.data.target_language,
-        source_vocabulary_size=prepared.tokenizer.source_vocabulary_size,
-        target_vocabulary_size=prepared.tokenizer.target_vocabulary_size,
-        model=config.model,
-        decoding=asdict(config.decoding),
-        test=config.data.test,
-    )
-
-
-def _write_model(
-    config: TrainConfig,
-    prepared: PreparedData,
-    folder: Path,
-    weights: dict[str, Tensor],
-    state: TrainState,
-    validation: Validation | None = None,
-    average: dict[str, Any] | None = None,
-) -> None:
-    """A model folder with the given weights and where they come from."""
-    card: dict[str, Any] = {
-        "written": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "experiment": config.run.experiment,
-        "step": state.step,
-        "target_tokens": state.target_tokens,
-        "training_seconds": round(state.seconds, 1),
-        "trained_in": state.dtype,
-        "seed": config.seed,
-        "data": prepared.fingerprint,
-        **run_folder.provenance(),
-    }
-    if validation:
-        card["validation"] = {
-            "bleu": validation.bleu,
-            "chrf": validation.chrf,
-            "bleu_signature": validation.bleu_signature,
-        }
-    if average:
-        card["average"] = average
-    bundle.write(
-        folder,
-        settings=_settings(config, prepared),
-        tokenizer=prepared.tokenizer,
-        weights=weights,
-        card=card,
-    )
-
-
-def _validated_weights(config: TrainConfig, optimizer: Optimizer) -> Tensor:
-    """The flat tensor that is validated, and kept when it is the best."""
-    if config.training.validate_on is ModelWeights.ema:
-        assert optimizer.average
-        return optimizer.average.weights
-    return optimizer.parameters.masters
-
-
-def _keep_best(
-    folder: Path,
-    config: TrainConfig,
-    optimizer: Optimizer,
-    write_model: Callable[..., None],
-    state: TrainState,
-    validation: Validation,
-) -> None:
-    weights = optimizer.parameters.named_views(_validated_weights(config, optimizer))
-    moving = config.training.validate_on is ModelWeights.ema
-    average = {"ema_decay": config.training.ema_decay} if moving else None
-    write_model(folder, weights, state, validation, average)
-
-
-def _keep_average(
-    folder: Path,
-    state: TrainState,
-    write_model: Callable[..., None],
-    weights: dict[str, Tensor],
-    validation: Validation,
-    paths: list[Path],
-) -> None:
-    write_model(folder, weights, state, validation, {"checkpoints": describe(paths)})
 
 
 def _open_folder(
@@ -342,40 +233,6 @@ def _open_folder(
     run_folder.point_latest(folder)
 
 
-def _make_decode(
-    config: TrainConfig,
-    prepared: PreparedData,
-    processes: Processes,
-    model: Transformer,
-    device: torch.device,
-) -> Callable[[], Validation | None]:
-    """Real decoding of the validation set with the weights of the moment, scored by the main process."""
-    sources, references = read_texts(
-        config.data.valid,
-        field="data.valid",
-        source_language=config.data.source_language,
-        target_language=config.data.target_language,
-    )
-    count = config.training.validation_sentences or len(sources)
-    sources, references = sources[:count], references[:count]
-    translator = Translator(model, prepared.tokenizer, config.decoding, device, processes.map)
-
-    def decode() -> Validation | None:
-        translations = translator.translate(sources)
-        if not processes.is_main:
-            return None
-        scores = {found.name: found for found in score(translations, references)}
-        samples = config.training.sample_sentences
-        return Validation(
-            bleu=scores["BLEU"].value,
-            chrf=scores["chrF"].value,
-            bleu_signature=scores["BLEU"].signature,
-            samples=list(zip(sources, references, translations, strict=True))[:samples],
-        )
-
-    return decode
-
-
 def _opening(
     folder: Path,
     config: TrainConfig,
@@ -384,7 +241,7 @@ def _opening(
     device: torch.device,
 ) -> str:
     filled = limits.packing(config, prepared).filled_share
-    layout = " or ".join(f"{shape.rows} rows of {shape.row_length}" for shape in _shapes(config))
+    layout = " or ".join(f"{shape.rows} rows of {shape.row_length}" for shape in parts.shapes(config))
     begin = f"going on from step {state.step:,}" if state.step else "starting"
     threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
     sharded = ", sharded" if config.training.sharding is Sharding.full else ""
@@ -394,19 +251,15 @@ def _opening(
     )
 
 
-def _closing(stopped: str, state: TrainState, folder: Path) -> str:
-    reasons = {
-        "steps": "training.max_steps reached",
-        "minutes": "training.max_minutes reached",
-        "patience": "no better BLEU in training.patience validations",
-        "signal": "stopped by a signal; the checkpoint is written, go on with the same command and"
-        f" resume=true run.folder={folder}",
-    }
-    return (
-        f"{reasons[stopped]}: {state.step:,} steps, {state.target_tokens / 1e6:.1f} M target pieces in"
-        f" {state.seconds / 60:.1f} min ({state.target_tokens / max(state.seconds, 1e-9):,.0f}/s with"
-        f" validation), best validation BLEU {state.best_bleu:.2f} at step {state.best_step:,}"
-    )
+def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Setting]:
+    """Nested settings by dotted name."""
+    flat: dict[str, Setting] = {}
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value if isinstance(value, bool | int | float | str) else str(value)
+    return flat
 
 
 def _score_best(folder: Path, config: TrainConfig, device: torch.device) -> None:
@@ -423,3 +276,7 @@ def _score_best(folder: Path, config: TrainConfig, device: torch.device) -> None
         f"  nmt evaluate model={folder}\n"
         "  tensorboard --logdir runs"
     )
+
+
+def _warn(message: str) -> None:
+    print(f"nmt train: {message}", file=sys.stderr)

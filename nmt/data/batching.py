@@ -7,6 +7,7 @@ shape and hardly any padding. Sentences longer than a row go to batches of a sec
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +29,16 @@ class BatchShape:
     row_length: int
 
 
+class Work(NamedTuple):
+    """Real work in a batch: pieces, and the pairs of pieces that attention compares within its sentences."""
+
+    source_pieces: float = 0
+    target_pieces: float = 0
+    source_pairs: float = 0
+    target_pairs: float = 0
+    cross_pairs: float = 0
+
+
 @dataclass(slots=True)
 class PackedBatch:
     """One batch as integer arrays [rows, row_length]; 0 is padding everywhere.
@@ -44,6 +55,8 @@ class PackedBatch:
     target_segments: IntArray
     target_positions: IntArray
     target_tokens: int
+    # Work of every row, [rows, 5]; columns as in `Work`.
+    row_work: npt.NDArray[np.int64]
 
 
 @dataclass(slots=True)
@@ -142,14 +155,22 @@ def _lay_out(shape: BatchShape, lengths: IntArray, rows: IntArray) -> tuple[IntA
     return slots, segments.astype(np.int32), positions.astype(np.int32)
 
 
+def _row_work(rows: IntArray, source: IntArray, target: IntArray, count: int) -> npt.NDArray[np.int64]:
+    """`Work` [count, 5] of rows that hold sentences of these lengths; `rows` are their row numbers."""
+    work = (source, target, source * source, target * target, source * target)
+    columns = [np.bincount(rows, weights=each, minlength=count) for each in work]
+    return np.stack(columns, axis=1).astype(np.int64)
+
+
 def build_batch(store: PairStore, plan: BatchPlan, begin_id: int) -> PackedBatch:
     """Copy the pieces of a planned batch into arrays, without a loop over sentences."""
     shape = plan.shape
     numbers = np.array([number for row in plan.rows for number in row], dtype=np.int64)
     rows = np.repeat(np.arange(len(plan.rows), dtype=np.int32), [len(row) for row in plan.rows])
     source_pieces, target_pieces = store.gather(numbers)
-    source_slots, source_segments, source_positions = _lay_out(shape, store.source_lengths[numbers], rows)
-    target_slots, target_segments, target_positions = _lay_out(shape, store.target_lengths[numbers], rows)
+    source_lengths, target_lengths = store.source_lengths[numbers], store.target_lengths[numbers]
+    source_slots, source_segments, source_positions = _lay_out(shape, source_lengths, rows)
+    target_slots, target_segments, target_positions = _lay_out(shape, target_lengths, rows)
     shifted = np.empty_like(target_pieces)
     shifted[1:] = target_pieces[:-1]
     shifted[target_positions == 0] = begin_id
@@ -168,4 +189,5 @@ def build_batch(store: PairStore, plan: BatchPlan, begin_id: int) -> PackedBatch
         target_segments=fill(target_slots, target_segments),
         target_positions=fill(target_slots, target_positions),
         target_tokens=len(target_pieces),
+        row_work=_row_work(rows, source_lengths, target_lengths, shape.rows),
     )

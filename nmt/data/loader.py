@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from itertools import islice, pairwise
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -37,6 +39,8 @@ class DeviceBatch:
     target_segments_BT: Tensor
     target_positions_BT: Tensor
     target_tokens: int
+    # On the host, see `PackedBatch`.
+    row_work: npt.NDArray[np.int64]
 
     @classmethod
     def from_packed(cls, batch: PackedBatch, device: torch.device) -> "DeviceBatch":
@@ -63,7 +67,13 @@ class DeviceBatch:
             target_segments_BT=stacked[5],
             target_positions_BT=stacked[6],
             target_tokens=batch.target_tokens,
+            row_work=batch.row_work,
         )
+
+    @property
+    def slots(self) -> int:
+        """Slots for pieces of both sides, padding included."""
+        return self.source_BS.numel() + self.target_BT.numel()
 
     def split_rows(self, parts: int) -> "list[DeviceBatch]":
         """At most `parts` batches with about equally many of the rows each; tensors are views."""

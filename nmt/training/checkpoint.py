@@ -45,6 +45,9 @@ class TrainState:
     target_tokens: int = 0
     # Wall-clock seconds of the training loop over all restarts.
     seconds: float = 0.0
+    # Those of them that validations took, and waits for a batch up to the last log line.
+    validation_seconds: float = 0.0
+    wait_seconds: float = 0.0
     best_bleu: float = -1.0
     best_step: int = 0
     validations_since_best: int = 0

@@ -1,6 +1,6 @@
 """Settings of a training run. Free of heavy imports, so that a wrong setting fails at once."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum, auto
 
 
@@ -52,6 +52,13 @@ class Sharding(StrEnum):
 
     none = auto()
     full = auto()
+
+
+class TrackerName(StrEnum):
+    """Where scalars, samples and settings go beside metrics.jsonl; wandb needs the extra of that name."""
+
+    tensorboard = auto()
+    wandb = auto()
 
 
 @dataclass(kw_only=True, slots=True)
@@ -117,6 +124,8 @@ class TrainingConfig:
     sample_sentences: int = 5
     # Sentences of the validation set that are decoded for BLEU; 0 takes all.
     validation_sentences: int = 0
+    # Any of tensorboard and wandb; [] leaves metrics.jsonl alone.
+    trackers: list[TrackerName] = field(default_factory=lambda: [TrackerName.tensorboard])
 
     def __post_init__(self) -> None:
         for name in (

@@ -1,7 +1,11 @@
 """What is measured between two log lines."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from nmt.data.batching import Work
+from nmt.data.loader import DeviceBatch
 
 
 @dataclass(slots=True)
@@ -25,9 +29,23 @@ class Interval:
     gradient_norm: float = 0.0
     target_tokens: int = 0
     seconds: float = 0.0
+    # Of this process's batches: real work, and slots with their padding.
+    work: Work = field(default_factory=Work)
+    slots: int = 0
 
-    def add(self, report: StepReport, *, seconds: float, max_gradient_norm: float) -> None:
-        """Count one update that took `seconds`."""
+    def add(
+        self,
+        report: StepReport,
+        batches: Iterable[DeviceBatch],
+        *,
+        seconds: float,
+        max_gradient_norm: float,
+    ) -> None:
+        """Count one update from these batches that took `seconds`."""
+        for batch in batches:
+            totals = batch.row_work.sum(axis=0).tolist()
+            self.work = Work(*(sum(pair) for pair in zip(self.work, totals, strict=True)))
+            self.slots += batch.slots
         self.updates += 1
         self.clipped += int(0 < max_gradient_norm < report.gradient_norm)
         self.loss += report.loss * report.target_tokens
@@ -40,11 +58,14 @@ class Interval:
         """Means by the names under which they are logged; tokens are real target pieces."""
         tokens, updates = max(1, self.target_tokens), max(1, self.updates)
         seconds = max(self.seconds, 1e-9)
+        pieces = self.work.source_pieces + self.work.target_pieces
         return {
             "train/loss": self.loss / tokens,
             "train/perplexity": math.exp(min(self.negative_log_likelihood / tokens, 50)),
             "train/gradient_norm": self.gradient_norm / updates,
             "train/clipped_share": self.clipped / updates,
             "speed/target_tokens_per_second": self.target_tokens / seconds,
+            "speed/seconds_per_step": self.seconds / updates,
+            "speed/padding_share": 1 - pieces / max(1, self.slots),
             "speed/wait_share": wait_seconds / seconds,
         }

@@ -4,9 +4,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
-from nmt.data.batching import BatchShape, batch_shapes
+from nmt.data.batching import BatchShape, Work, batch_shapes
 from nmt.data.loader import DeviceBatch
 from nmt.model.transformer import Transformer
 from nmt.training.distributed import Processes
@@ -42,6 +43,7 @@ def full_batch(
         target_segments_BT=ones,
         target_positions_BT=zeros,
         target_tokens=slots.numel(),
+        row_work=np.full((shape.rows, len(Work._fields)), shape.row_length),
     )
 
 

@@ -1,16 +1,14 @@
-"""The same scalars to progress bar, TensorBoard and metrics.jsonl; messages to terminal and train.log."""
+"""The same scalars to progress bar and sinks; messages to terminal and train.log."""
 
-import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
 
 from tqdm import tqdm
 
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
+from nmt.training.config import TrackerName
+from nmt.training.sinks import MetricsFile, Sample, Setting, Sink, open_sinks
 
 # Seconds between two lines of progress where the output is not a terminal.
 PLAIN_INTERVAL_SECONDS = 30.0
@@ -19,25 +17,32 @@ PLAIN_INTERVAL_SECONDS = 30.0
 class Tracker:
     """Where a run reports to. On a process that is not the main one every method does nothing."""
 
-    def __init__(self, folder: Path, *, max_steps: int, step: int, active: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        max_steps: int,
+        step: int,
+        trackers: Iterable[TrackerName] = (TrackerName.tensorboard,),
+        active: bool = True,
+    ) -> None:
         """
         Args:
             folder: the run folder.
             step: where the run (re)starts; metrics of later steps, left by a killed run, are dropped.
+            trackers: sinks beside metrics.jsonl.
+
+        Raises:
+            SinkError: one of the trackers cannot be used.
         """
         self.active = active
         self.max_steps = max_steps
-        self.writer: SummaryWriter | None = None
+        self.sinks: list[Sink] = []
         if not active:
             return
-        # Imported here: it costs over a second, which other verbs need not pay.
-        from torch.utils import tensorboard
-
-        self.metrics = _reopen_metrics(folder / "metrics.jsonl", step)
+        self.metrics = MetricsFile(folder, step)
+        self.sinks = [self.metrics, *open_sinks(trackers, folder, step)]
         self.log = (folder / "train.log").open("a", encoding="utf-8")
-        self.writer = tensorboard.SummaryWriter(
-            str(folder / "tensorboard"), purge_step=step + 1 if step else None, flush_secs=20
-        )
         self.interactive = sys.stderr.isatty()
         self.started = time.monotonic()
         self.start_step = step
@@ -70,14 +75,10 @@ class Tracker:
         if self.active and self.interactive:
             self.bar.update(step - self.bar.n)
 
-    def scalars(self, step: int, values: dict[str, float]) -> None:
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Record scalars under names such as `train/loss`."""
-        if not self.active or self.writer is None:
-            return
-        for name, value in values.items():
-            self.writer.add_scalar(name, value, step)
-        self.metrics.write(json.dumps({"step": step, "time": round(time.time(), 3), **values}) + "\n")
-        self.metrics.flush()
+        for sink in self.sinks:
+            sink.scalars(step, values)
 
     def progress(self, step: int, notes: dict[str, str]) -> None:
         """Notes beside the progress bar, such as loss and speed; plain lines where there is no terminal."""
@@ -96,42 +97,38 @@ class Tracker:
         shown = ", ".join(f"{name} {value}" for name, value in self.notes.items())
         print(f"step {step:,}/{self.max_steps:,}: {shown}, {left}", file=sys.stderr, flush=True)
 
-    def samples(self, step: int, rows: Sequence[tuple[str, str, str]]) -> None:
-        """Translations as text: (source, reference, translation)."""
-        if not self.active or self.writer is None:
-            return
-        lines = ["| source | reference | translation |", "|---|---|---|"]
-        lines += ["| " + " | ".join(_escape(cell) for cell in row) + " |" for row in rows]
-        self.writer.add_text("validation/samples", "\n".join(lines), step)
+    def samples(self, step: int, rows: Sequence[Sample]) -> None:
+        """Translations as text."""
+        for sink in self.sinks:
+            sink.samples(step, rows)
 
-    def settings(self, text: str) -> None:
-        """The run's whole configuration as text."""
-        if self.writer is not None:
-            self.writer.add_text("settings", "    " + text.replace("\n", "\n    "), 0)
+    def settings(self, values: Mapping[str, Setting], text: str) -> None:
+        """The run's settings by dotted name, and its whole configuration as YAML."""
+        for sink in self.sinks:
+            sink.settings(values, text)
+
+    def finish(self, step: int, settings: Mapping[str, Setting], *, best_bleu: float) -> None:
+        """The run has come to its end: what other runs are compared with."""
+        if not self.active:
+            return
+        metrics = {"final/best_bleu": best_bleu}
+        for loss in ("validation/loss", "train/loss"):
+            if loss in self.metrics.latest:
+                metrics[f"final/{loss.replace('/', '_')}"] = self.metrics.latest[loss]
+        for sink in self.sinks:
+            sink.finish(step, settings, metrics)
+
+    def conclude(self, message: str) -> None:
+        """The last message: the progress bar stays above it."""
+        if self.active:
+            self.bar.close()
+        self.say(message)
 
     def close(self) -> None:
         """Flush and close everything."""
-        if not self.active or self.writer is None:
+        if not self.active:
             return
         self.bar.close()
-        self.writer.close()
-        self.metrics.close()
+        for sink in self.sinks:
+            sink.close()
         self.log.close()
-
-
-def _escape(cell: str) -> str:
-    return cell.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").replace("\n", " ")
-
-
-def _reopen_metrics(path: Path, step: int) -> IO[str]:
-    """Open for appending after dropping what lies beyond `step`, a torn last line included."""
-    kept = []
-    if path.exists():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                if json.loads(line)["step"] <= step:
-                    kept.append(line)
-            except (ValueError, KeyError, TypeError):
-                continue
-    path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
-    return path.open("a", encoding="utf-8")

@@ -10,6 +10,7 @@ from nmt.data.loader import DeviceBatch, Loader, LoaderState
 from nmt.training.checkpoint import Checkpoints, TrainState
 from nmt.training.config import TrainingConfig
 from nmt.training.distributed import Processes
+from nmt.training.gauges import Gauges
 from nmt.training.interval import Interval
 from nmt.training.optim import learning_rate
 from nmt.training.tracking import Tracker
@@ -31,6 +32,7 @@ class Trainer:
         checkpoints: Checkpoints,
         tracker: Tracker,
         processes: Processes,
+        gauges: Gauges,
     ) -> None:
         self.updater = updater
         self.loader = loader
@@ -40,6 +42,7 @@ class Trainer:
         self.checkpoints = checkpoints
         self.tracker = tracker
         self.processes = processes
+        self.gauges = gauges
         self.signal_number: int | None = None
         self.saved_at = time.monotonic()
 
@@ -56,7 +59,8 @@ class Trainer:
                 self.state.epoch, self.state.position = after.epoch, after.position
                 seconds = time.perf_counter() - before
                 self.state.seconds += seconds
-                interval.add(report, seconds=seconds, max_gradient_norm=self.config.max_gradient_norm)
+                limit = self.config.max_gradient_norm
+                interval.add(report, batches, seconds=seconds, max_gradient_norm=limit)
                 self.tracker.advance(self.state.step)
                 stopped = self._reason_to_stop()
                 if self.state.step % self.config.log_every == 0 or stopped:
@@ -103,11 +107,13 @@ class Trainer:
     def _log(self, interval: Interval) -> None:
         rate = learning_rate(self.config, self.state.step)
         scalars = interval.scalars(wait_seconds=self.loader.wait_seconds)
+        self.state.wait_seconds += self.loader.wait_seconds
         self.loader.wait_seconds = 0.0
         self.tracker.scalars(
             self.state.step,
             {
                 **scalars,
+                **self.gauges.scalars(interval),
                 "train/learning_rate": rate,
                 "train/skipped_steps": self.state.skipped_steps,
                 "train/out_of_memory_splits": self.state.out_of_memory_splits,
@@ -138,14 +144,17 @@ class Trainer:
 
     @contextmanager
     def _signals_noted(self) -> Iterator[None]:
-        """SIGTERM, SIGINT and SIGUSR1 end the run after the current update, with a checkpoint."""
+        """SIGTERM, SIGINT, SIGUSR1 and SIGUSR2 end the run after the current update, with a checkpoint.
+
+        Slurm and submitit send the last two before the time limit.
+        """
 
         def note(number: int, _frame: FrameType | None) -> None:
             if self.signal_number is not None and number == signal.SIGINT:
                 raise KeyboardInterrupt
             self.signal_number = number
 
-        numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+        numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
         previous = {number: signal.signal(number, note) for number in numbers}
         try:
             yield

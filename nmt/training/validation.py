@@ -74,7 +74,9 @@ class Validator:
             if better:
                 self.keep_best(state, validation)
             self._report(state, loss, validation, seconds=time.perf_counter() - before)
-        state.seconds += time.perf_counter() - before
+        seconds = time.perf_counter() - before
+        state.seconds += seconds
+        state.validation_seconds += seconds
 
     def measure(self) -> tuple[float, Validation | None]:
         """Loss of what the model computes with at the moment and, on the main process, its scores."""

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from nmt.data.batching import batch_shapes
+from nmt.data.batching import Work, batch_shapes
 from nmt.data.loader import Loader
 from nmt.data.store import PairStore
 from nmt.data.tokenizer import BEGIN_ID
@@ -14,6 +14,7 @@ from nmt.model.transformer import Transformer
 from nmt.training.checkpoint import Checkpoints, TrainState
 from nmt.training.config import TrainingConfig
 from nmt.training.distributed import Processes
+from nmt.training.gauges import Gauges
 from nmt.training.optim import FlatParameters, Optimizer
 from nmt.training.replicas import Replicas
 from nmt.training.tracking import Tracker
@@ -64,6 +65,7 @@ def assemble(
         checkpoints=Checkpoints(folder / "checkpoints", keep=3, write_model=lambda *_: None),
         tracker=tracker,
         processes=processes,
+        gauges=Gauges(Work(), peak_flops=1.0, device=loader.device),
     )
 
 

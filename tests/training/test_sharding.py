@@ -109,9 +109,10 @@ class Run:
         return reports
 
     def save(self, state: TrainState) -> None:
+        random_states = self.processes.gather_tensors(self.replicas.random_states())
         with self.optimizer.gathered():
             if self.processes.is_main:
-                self.checkpoints.save(state, self.replicas, self.optimizer)
+                self.checkpoints.save(state, random_states, self.optimizer)
 
     def weights(self) -> dict[str, torch.Tensor]:
         """The masters, on the main process."""
