@@ -2,54 +2,52 @@
 
     python scripts/bench_train.py --source train.en --target train.de --model small --threads 1
 
-Both train in one process, window by window in turn (ours, peer, ours, peer, ...), with a matrix product timed
-before each window, because shared machines drift. Counted are real target pieces, end of sentence included,
-padding never. Needs the extra `bench`.
+Each has a process of its own, and they train window by window in turn (ours, peer, ours, peer, ...), with a
+matrix product timed before and after each window, because shared machines drift. Counted are real target
+pieces, end of sentence included, padding never; GFLOP/s are those of the weights' products for real pieces.
+The peer runs as a user runs it; --tune-peer gives it our settings of allocator and threads too. Needs the
+extra `bench`.
 """
 
 import argparse
+import contextlib
 import json
+import multiprocessing
+import os
 import platform
 import resource
 import statistics
-import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 from nmt.cli import host
 
-host.tune()
+if "MarianMTModel" not in os.environ.get("BENCH_CONTESTANT", ""):
+    host.tune()
 
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-import torch.nn.functional as F  # noqa: E402
+import numpy as np
+import torch
+import torch.nn.functional as F
 
-from nmt.cli.composition import Request  # noqa: E402
-from nmt.config import TrainConfig, load  # noqa: E402
-from nmt.data.batching import batch_shapes  # noqa: E402
-from nmt.data.loader import Loader, LoaderState  # noqa: E402
-from nmt.data.preparation import PreparedData, prepare  # noqa: E402
-from nmt.data.tokenizer import BEGIN_ID, END_ID, PAD_ID  # noqa: E402
-from nmt.model.transformer import Transformer  # noqa: E402
-from nmt.training.distributed import Processes  # noqa: E402
-from nmt.training.optim import FlatParameters, Optimizer  # noqa: E402
-from nmt.training.replicas import Replicas, replica_count  # noqa: E402
-from nmt.training.run_folder import provenance  # noqa: E402
-from nmt.training.update import accumulate_gradients  # noqa: E402
+from nmt.cli.composition import Request
+from nmt.config import TrainConfig, load
+from nmt.data.batching import Work, batch_shapes
+from nmt.data.loader import Loader, LoaderState
+from nmt.data.preparation import PreparedData, prepare
+from nmt.data.tokenizer import BEGIN_ID, END_ID, PAD_ID
+from nmt.model.transformer import Transformer
+from nmt.training.distributed import Processes
+from nmt.training.flops import flops_per_unit
+from nmt.training.optim import FlatParameters, Optimizer
+from nmt.training.replicas import Replicas, replica_count
+from nmt.training.run_folder import provenance
+from nmt.training.update import accumulate_gradients
 
-# One update; returns its real target pieces.
-Update = Callable[[], int]
-
-
-@dataclass
-class Contestant:
-    """One side of the comparison and what was measured of it, in target pieces per second."""
-
-    name: str
-    update: Update
-    windows: list[float] = field(default_factory=list)
+OURS, PEER = "nmt", "MarianMTModel"
 
 
 def parse() -> argparse.Namespace:
@@ -64,6 +62,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--windows", type=int, default=5)
     parser.add_argument("--peers", nargs="*", default=["float32", "bfloat16"], help="types of the peer")
     parser.add_argument("--ours", nargs="*", default=["bfloat16", "float32"], help="our types")
+    parser.add_argument(
+        "--tune-peer", action="store_true", help="our allocator and thread settings for it too"
+    )
+    parser.add_argument("--profile", help="file for a trace of three of our updates")
     parser.add_argument("--json", help="file for the figures")
     return parser.parse_args()
 
@@ -87,36 +89,53 @@ def settings(arguments: argparse.Namespace) -> TrainConfig:
     return load(request.compose(), TrainConfig)
 
 
-def our_update(config: TrainConfig, prepared: PreparedData, dtype: torch.dtype, threads: int) -> Update:
-    torch.manual_seed(1)
-    vocabulary = prepared.tokenizer.target_vocabulary_size
-    model = Transformer(config.model, source_vocabulary_size=vocabulary, target_vocabulary_size=vocabulary)
-    parameters = FlatParameters(model, dtype)
-    optimizer = Optimizer(parameters, config.training)
-    training = config.training
-    shapes = batch_shapes(training.max_tokens_per_batch, training.row_length, training.long_row_length)
-    count = replica_count(threads=threads, rows=shapes[0].rows)
-    replicas = Replicas(model, parameters, count=count, threads_each=threads // count, seed=1)
-    replicas.train()
-    loader = Loader(prepared.train, shapes, begin_id=BEGIN_ID, seed=1, device=torch.device("cpu"))
-    stream = loader.batches(LoaderState())
-    step = 0
+class OurTraining:
+    """Updates as `nmt train` makes them."""
 
-    def update() -> int:
-        nonlocal step
-        step += 1
-        batch, _ = next(stream)
+    def __init__(
+        self, arguments: argparse.Namespace, config: TrainConfig, prepared: PreparedData, dtype: torch.dtype
+    ) -> None:
+        torch.manual_seed(1)
+        vocabulary = prepared.tokenizer.target_vocabulary_size
+        model = Transformer(
+            config.model, source_vocabulary_size=vocabulary, target_vocabulary_size=vocabulary
+        )
+        parameters = FlatParameters(model, dtype)
+        self.optimizer = Optimizer(parameters, config.training)
+        self.config = config.training
+        shapes = batch_shapes(
+            self.config.max_tokens_per_batch, self.config.row_length, self.config.long_row_length
+        )
+        count = replica_count(threads=arguments.threads, rows=shapes[0].rows)
+        self.replicas = Replicas(
+            model, parameters, count=count, threads_each=arguments.threads // count, seed=1
+        )
+        self.replicas.train()
+        self.loader = Loader(prepared.train, shapes, begin_id=BEGIN_ID, seed=1, device=torch.device("cpu"))
+        self.stream = self.loader.batches(LoaderState())
+        self.step = 0
+
+    @property
+    def wait_seconds(self) -> float:
+        return self.loader.wait_seconds
+
+    @wait_seconds.setter
+    def wait_seconds(self, value: float) -> None:
+        self.loader.wait_seconds = value
+
+    def update(self) -> tuple[int, int]:
+        """One update; its source and target pieces."""
+        self.step += 1
+        batch, _ = next(self.stream)
         accumulate_gradients(
-            replicas,
+            self.replicas,
             [batch],
-            label_smoothing=training.label_smoothing,
+            label_smoothing=self.config.label_smoothing,
             loss_scale=1.0,
             processes=Processes(),
         )
-        optimizer.update(step=step, divisor=batch.target_tokens)
-        return batch.target_tokens
-
-    return update
+        self.optimizer.update(step=self.step, divisor=batch.target_tokens)
+        return int((batch.source_segments_BS > 0).sum()), batch.target_tokens
 
 
 def padded_batches(prepared: PreparedData, slots: int) -> Iterator[tuple[torch.Tensor, ...]]:
@@ -150,42 +169,52 @@ def padded_batches(prepared: PreparedData, slots: int) -> Iterator[tuple[torch.T
             )
 
 
-def peer_update(config: TrainConfig, prepared: PreparedData, dtype: torch.dtype, slots: int) -> Update:
-    from transformers import MarianConfig, MarianMTModel
+class PeerTraining:
+    """The usual PyTorch loop around a MarianMTModel: sdpa attention, fused AdamW, autocast for bfloat16."""
 
-    torch.manual_seed(1)
-    shape = config.model
-    model = MarianMTModel(
-        MarianConfig(
-            vocab_size=prepared.tokenizer.target_vocabulary_size,
-            d_model=shape.width,
-            encoder_layers=shape.encoder_layers,
-            decoder_layers=shape.decoder_layers,
-            encoder_attention_heads=shape.heads,
-            decoder_attention_heads=shape.heads,
-            encoder_ffn_dim=shape.feed_forward_width,
-            decoder_ffn_dim=shape.feed_forward_width,
-            activation_function=shape.activation.value,
-            dropout=shape.dropout,
-            attention_dropout=shape.attention_dropout,
-            activation_dropout=shape.activation_dropout,
-            max_position_embeddings=512,
-            scale_embedding=True,
-            pad_token_id=PAD_ID,
-            eos_token_id=END_ID,
-            decoder_start_token_id=BEGIN_ID,
-            attn_implementation="sdpa",
-        )
-    ).train()
-    adam = torch.optim.AdamW(model.parameters(), lr=1e-4, betas=(0.9, 0.98), fused=True)
-    stream = padded_batches(prepared, slots)
+    def __init__(
+        self, arguments: argparse.Namespace, config: TrainConfig, prepared: PreparedData, dtype: torch.dtype
+    ) -> None:
+        from transformers import MarianConfig, MarianMTModel
 
-    def update() -> int:
-        source, target = next(stream)
+        torch.manual_seed(1)
+        shape = config.model
+        self.model = MarianMTModel(
+            MarianConfig(
+                vocab_size=prepared.tokenizer.target_vocabulary_size,
+                d_model=shape.width,
+                encoder_layers=shape.encoder_layers,
+                decoder_layers=shape.decoder_layers,
+                encoder_attention_heads=shape.heads,
+                decoder_attention_heads=shape.heads,
+                encoder_ffn_dim=shape.feed_forward_width,
+                decoder_ffn_dim=shape.feed_forward_width,
+                activation_function=shape.activation.value,
+                dropout=shape.dropout,
+                attention_dropout=shape.attention_dropout,
+                activation_dropout=shape.activation_dropout,
+                max_position_embeddings=512,
+                scale_embedding=True,
+                pad_token_id=PAD_ID,
+                eos_token_id=END_ID,
+                decoder_start_token_id=BEGIN_ID,
+                attn_implementation="sdpa",
+            )
+        ).train()
+        self.autocast = dtype is torch.bfloat16
+        self.adam = torch.optim.AdamW(self.model.parameters(), lr=1e-4, betas=(0.9, 0.98), fused=True)
+        self.stream = padded_batches(prepared, arguments.slots)
+        self.wait_seconds = 0.0
+
+    def update(self) -> tuple[int, int]:
+        """One update; its source and target pieces."""
+        start = time.perf_counter()
+        source, target = next(self.stream)
+        self.wait_seconds += time.perf_counter() - start
         shifted = target.roll(1, dims=1)
         shifted[:, 0] = BEGIN_ID
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype is torch.bfloat16):
-            logits = model(
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.autocast):
+            logits = self.model(
                 input_ids=source,
                 attention_mask=source != PAD_ID,
                 decoder_input_ids=shifted,
@@ -195,12 +224,10 @@ def peer_update(config: TrainConfig, prepared: PreparedData, dtype: torch.dtype,
             logits.float().flatten(0, 1), target.flatten(), ignore_index=PAD_ID, label_smoothing=0.1
         )
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        adam.step()
-        adam.zero_grad()
-        return int((target != PAD_ID).sum())
-
-    return update
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.adam.step()
+        self.adam.zero_grad()
+        return int((source != PAD_ID).sum()), int((target != PAD_ID).sum())
 
 
 def calibrate() -> float:
@@ -212,62 +239,147 @@ def calibrate() -> float:
     return 4 * 2 * 1024**3 / (time.perf_counter() - start) / 1e9
 
 
-def main() -> None:
-    arguments = parse()
+@dataclass
+class Window:
+    """What one contestant did in one window."""
+
+    target_pieces: int
+    source_pieces: int
+    seconds: float
+    wait_seconds: float
+    calibration_gflops: list[float]
+    peak_resident_mb: float
+
+
+def compete(arguments: argparse.Namespace, name: str, commands: Connection) -> None:
+    """The process of one contestant: it trains one window for every number of seconds that it receives."""
+    side, dtype_name = name.split()
+    dtype = getattr(torch, dtype_name)
     torch.set_num_threads(arguments.threads)
     config = settings(arguments)
     prepared = prepare(config.data, config.tokenizer)
-    contestants = [
-        Contestant(f"nmt {name}", our_update(config, prepared, getattr(torch, name), arguments.threads))
-        for name in arguments.ours
-    ] + [
-        Contestant(
-            f"MarianMTModel {name}", peer_update(config, prepared, getattr(torch, name), arguments.slots)
-        )
-        for name in arguments.peers
-    ]
-    calibrations = []
-    for window in range(arguments.windows + 1):
-        for contestant in contestants:
-            calibrations.append(calibrate())
-            pieces, start = 0, time.perf_counter()
-            while (seconds := time.perf_counter() - start) < arguments.seconds:
-                pieces += contestant.update()
+    make = OurTraining if side == OURS else PeerTraining
+    training = make(arguments, config, prepared, dtype)
+    commands.send("ready")
+    while seconds := commands.recv():
+        calibrations = [calibrate()]
+        training.wait_seconds = 0.0
+        source_pieces, target_pieces, start = 0, 0, time.perf_counter()
+        while (spent := time.perf_counter() - start) < seconds:
+            source, target = training.update()
+            source_pieces, target_pieces = source_pieces + source, target_pieces + target
+        calibrations.append(calibrate())
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+        commands.send(Window(target_pieces, source_pieces, spent, training.wait_seconds, calibrations, peak))
+    if arguments.profile and side == OURS:
+        with torch.profiler.profile() as profiler:
+            for _ in range(3):
+                training.update()
+        trace = Path(arguments.profile).with_suffix(f".{dtype_name}.json")
+        profiler.export_chrome_trace(str(trace))
+        table = profiler.key_averages().table(sort_by="self_cpu_time_total", row_limit=25)
+        trace.with_suffix(".txt").write_text(table, encoding="utf-8")
+
+
+def main() -> None:
+    arguments = parse()
+    config = settings(arguments)
+    vocabulary = prepare(config.data, config.tokenizer).tokenizer.target_vocabulary_size
+    names = [f"{OURS} {dtype}" for dtype in arguments.ours] + [f"{PEER} {dtype}" for dtype in arguments.peers]
+    context = multiprocessing.get_context("spawn")
+    pipes, processes = {}, []
+    for name in names:
+        pipes[name], theirs = context.Pipe()
+        # Read where this file is imported anew, before torch.
+        os.environ["BENCH_CONTESTANT"] = OURS if arguments.tune_peer else name
+        processes.append(context.Process(target=compete, args=(arguments, name, theirs)))
+        processes[-1].start()
+        assert pipes[name].recv() == "ready"
+    windows: dict[str, list[Window]] = {name: [] for name in names}
+    for number in range(arguments.windows + 1):
+        for name in names:
+            pipes[name].send(arguments.seconds)
+            window = pipes[name].recv()
             # The first window warms up.
-            if window:
-                contestant.windows.append(pieces / seconds)
-    report(arguments, contestants, calibrations)
+            if number:
+                windows[name].append(window)
+    for name, process in zip(names, processes, strict=True):
+        pipes[name].send(0)
+        process.join()
+    flops = flops_per_unit(config.model, target_vocabulary_size=vocabulary, with_attention=False)
+    figures = [summary(name, windows[name], flops, arguments.threads) for name in names]
+    report(arguments, figures)
+    if arguments.json:
+        save(arguments, figures)
 
 
-def report(arguments: argparse.Namespace, contestants: list[Contestant], calibrations: list[float]) -> None:
-    medians = {each.name: statistics.median(each.windows) for each in contestants}
+def summary(name: str, windows: list[Window], flops: Work, threads: int) -> dict[str, Any]:
+    """Medians and spread of one contestant's windows."""
+    rates = [window.target_pieces / window.seconds for window in windows]
+    useful = statistics.median(
+        (window.source_pieces * flops.source_pieces + window.target_pieces * flops.target_pieces)
+        / window.seconds
+        for window in windows
+    )
+    return {
+        "name": name,
+        "target_pieces_per_second": statistics.median(rates),
+        "target_pieces_per_second_per_thread": statistics.median(rates) / threads,
+        "min": min(rates),
+        "max": max(rates),
+        "useful_gflops": useful / 1e9,
+        "wait_share": sum(window.wait_seconds for window in windows)
+        / sum(window.seconds for window in windows),
+        "peak_resident_mb": max(window.peak_resident_mb for window in windows),
+        "calibration_gflops": [rate for window in windows for rate in window.calibration_gflops],
+        "windows": rates,
+    }
+
+
+def report(arguments: argparse.Namespace, figures: list[dict[str, Any]]) -> None:
+    calibrations = [rate for each in figures for rate in each["calibration_gflops"]]
     print(
         f"model {arguments.model}, {arguments.slots} target slots per update, {arguments.threads} threads,"
-        f" {arguments.windows} windows of {arguments.seconds:g} s; calibration"
-        f" {min(calibrations):.0f}-{max(calibrations):.0f} GFLOP/s, peak memory of all"
-        f" {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f} MB"
+        f" {arguments.windows} windows of {arguments.seconds:g} s; calibration (float32 product)"
+        f" {min(calibrations):.0f}-{max(calibrations):.0f} GFLOP/s"
     )
-    print(f"{'':24}{'target pieces/s':>16}{'min':>9}{'max':>9}{'per thread':>12}   ratio to the last")
-    for each in contestants:
-        median = medians[each.name]
-        ratio = median / medians[contestants[-1].name]
+    print(
+        f"{'':24}{'target pieces/s':>16}{'min':>8}{'max':>8}{'per thread':>12}{'GFLOP/s':>9}{'peak MB':>9}"
+        f"{'wait':>7}   ratio to each peer"
+    )
+    peers = [each for each in figures if each["name"].startswith(PEER)]
+    for each in figures:
+        rate = each["target_pieces_per_second"]
+        ratios = "  ".join(f"{rate / peer['target_pieces_per_second']:.2f}" for peer in peers)
         print(
-            f"{each.name:24}{median:16,.0f}{min(each.windows):9,.0f}{max(each.windows):9,.0f}"
-            f"{median / arguments.threads:12,.0f}   {ratio:.2f}"
+            f"{each['name']:24}{rate:16,.0f}{each['min']:8,.0f}{each['max']:8,.0f}"
+            f"{rate / arguments.threads:12,.0f}{each['useful_gflops']:9,.0f}{each['peak_resident_mb']:9,.0f}"
+            f"{each['wait_share']:7.2%}   {ratios}"
         )
-    if arguments.json:
-        figures = {
-            "arguments": {
-                name: Path(value).name if name in ("source", "target", "json") else value
-                for name, value in vars(arguments).items()
-            },
-            "processor": platform.processor() or platform.machine(),
-            **provenance(),
-            "calibration_gflops": calibrations,
-            "windows": [{"name": each.name, "windows": each.windows} for each in contestants],
-        }
-        Path(arguments.json).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
+def save(arguments: argparse.Namespace, figures: list[dict[str, Any]]) -> None:
+    files = ("source", "target", "json", "profile")
+    content = {
+        "arguments": {
+            name: Path(value).name if value and name in files else value
+            for name, value in vars(arguments).items()
+        },
+        "processor": processor_name(),
+        **provenance(),
+        "contestants": figures,
+    }
+    Path(arguments.json).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def processor_name() -> str:
+    """As Linux names it, such as "AMD EPYC"; elsewhere the architecture."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.machine()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

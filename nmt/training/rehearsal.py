@@ -97,7 +97,10 @@ class Rehearsal:
         release(self.device)
         start_peak(self.device)
         try:
-            # Makes the moments, so that they are there when the batches come. Gradients are 0.
+            if self.optimizer.parameters.sharded:
+                # Slices have no gradients before the first pass.
+                self._backward(batch_shapes(max_tokens, *self.row_lengths)[0])
+            # Makes the moments, so that they are there when the batches come.
             self.optimizer.update(step=1, divisor=1.0)
             # The usual shape last: `backward_seconds` is its.
             for shape in reversed(batch_shapes(max_tokens, *self.row_lengths)):

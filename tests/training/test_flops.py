@@ -44,8 +44,11 @@ def batch_of(make_store: Any, rows: list[list[tuple[int, int]]], length: int) ->
 
 
 def counted(config: TransformerConfig, batch: DeviceBatch) -> tuple[int, int]:
-    """FLOPs of forward and backward pass: of the weights' products, and of attention's."""
-    model = Transformer(config, source_vocabulary_size=20, target_vocabulary_size=20)
+    """FLOPs of forward and backward pass: of the weights' products, and of attention's.
+
+    In float64, whose products all are PyTorch's own: the counter knows no others.
+    """
+    model = Transformer(config, source_vocabulary_size=20, target_vocabulary_size=20).double()
     with FlopCounterMode(display=False) as counter:
         model(**batch.model_input()).sum().backward()
     attention = counter.get_flop_counts()["Global"].get(torch.ops.aten.bmm, 0)
