@@ -23,6 +23,7 @@ USER_ERRORS = {
     "nmt.data.text_lines": "DataError",
     "nmt.bundle": "BundleError",
     "nmt.model.device": "DeviceError",
+    "nmt.training.atomic_writes": "WriteError",
     "nmt.training.averaging": "AveragingError",
     "nmt.training.checkpoint": "CheckpointError",
     "nmt.training.run_folder": "RunFolderError",

@@ -26,6 +26,7 @@ from nmt.evaluation.metrics import score
 from nmt.model.device import choose_device
 from nmt.model.transformer import Transformer
 from nmt.training import run_folder
+from nmt.training.atomic_writes import full_disk_said, recover, renewed, write_text
 from nmt.training.checkpoint import Checkpoints, TrainState
 from nmt.training.config import ModelWeights, Sharding
 from nmt.training.distributed import Processes
@@ -82,10 +83,13 @@ def run(config: TrainConfig) -> None:
     optimizer = _make_optimizer(config, parameters)
     if resumed:
         checkpoints.restore(resumed, replicas, optimizer)
-    if processes.is_main:
-        _open_folder(folder, config, device, prepared, state)
-    processes.wait()
-    tracker = Tracker(folder, max_steps=config.training.max_steps, step=state.step, active=processes.is_main)
+    with full_disk_said(folder):
+        if processes.is_main:
+            _open_folder(folder, config, device, prepared, state)
+        processes.wait()
+        tracker = Tracker(
+            folder, max_steps=config.training.max_steps, step=state.step, active=processes.is_main
+        )
     loader = _make_loader(config, prepared, processes, device)
     trainer = Trainer(
         updater=Updater(
@@ -112,26 +116,27 @@ def run(config: TrainConfig) -> None:
         tracker=tracker,
         processes=processes,
     )
-    tracker.settings(to_yaml(config))
-    tracker.say(_opening(folder, config, prepared, state, device))
-    tracker.say(str(forecast))
-    try:
-        stopped = trainer.fit()
-        if config.training.average_last and stopped != "signal":
-            try_average(
-                config.training.average_last,
-                checkpoints=checkpoints,
-                parameters=parameters,
-                validator=trainer.validator,
-                state=state,
-                keep=partial(_keep_average, folder / MODEL_FOLDER, state, write_model),
-            )
-            processes.wait()
-        tracker.say(_closing(stopped, state, folder))
-    finally:
-        tracker.close()
-        replicas.close()
-        processes.stop()
+    with full_disk_said(folder):
+        try:
+            tracker.settings(to_yaml(config))
+            tracker.say(_opening(folder, config, prepared, state, device))
+            tracker.say(str(forecast))
+            stopped = trainer.fit()
+            if config.training.average_last and stopped != "signal":
+                try_average(
+                    config.training.average_last,
+                    checkpoints=checkpoints,
+                    parameters=parameters,
+                    validator=trainer.validator,
+                    state=state,
+                    keep=partial(_keep_average, folder / MODEL_FOLDER, state, write_model),
+                )
+                processes.wait()
+            tracker.say(_closing(stopped, state, folder))
+        finally:
+            replicas.close()
+            processes.stop()
+            tracker.close()
     if stopped == "signal":
         raise SystemExit(128 + (trainer.signal_number or 0))
     if processes.is_main:
@@ -296,7 +301,8 @@ def _keep_best(
     weights = optimizer.parameters.named_views(_validated_weights(config, optimizer))
     moving = config.training.validate_on is ModelWeights.ema
     average = {"ema_decay": config.training.ema_decay} if moving else None
-    write_model(folder, weights, state, validation, average)
+    with renewed(folder) as partial_folder:
+        write_model(partial_folder, weights, state, validation, average)
 
 
 def _keep_average(
@@ -307,14 +313,16 @@ def _keep_average(
     validation: Validation,
     paths: list[Path],
 ) -> None:
-    write_model(folder, weights, state, validation, {"checkpoints": describe(paths)})
+    with renewed(folder) as partial_folder:
+        write_model(partial_folder, weights, state, validation, {"checkpoints": describe(paths)})
 
 
 def _open_folder(
     folder: Path, config: TrainConfig, device: torch.device, prepared: PreparedData, state: TrainState
 ) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
+    recover(folder / MODEL_FOLDER)
+    write_text(folder / "config.yaml", to_yaml(config))
     facts = {"dtype": state.dtype, "seed": config.seed, "data": prepared.fingerprint, "step": state.step}
     run_folder.write_environment(folder, device=device, facts=facts)
     run_folder.point_latest(folder)

@@ -1,13 +1,17 @@
 """The same scalars to progress bar, TensorBoard and metrics.jsonl; messages to terminal and train.log."""
 
 import json
+import os
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from tqdm import tqdm
+
+from nmt.training.atomic_writes import write_text
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -36,7 +40,7 @@ class Tracker:
         self.metrics = _reopen_metrics(folder / "metrics.jsonl", step)
         self.log = (folder / "train.log").open("a", encoding="utf-8")
         self.writer = tensorboard.SummaryWriter(
-            str(folder / "tensorboard"), purge_step=step + 1 if step else None, flush_secs=20
+            str(folder / "tensorboard"), purge_step=step + 1, flush_secs=20
         )
         self.interactive = sys.stderr.isatty()
         self.started = time.monotonic()
@@ -109,14 +113,21 @@ class Tracker:
         if self.writer is not None:
             self.writer.add_text("settings", "    " + text.replace("\n", "\n    "), 0)
 
+    def flush(self) -> None:
+        """Force everything recorded so far to the disk."""
+        if not self.active or self.writer is None:
+            return
+        self.writer.flush()
+        os.fsync(self.metrics.fileno())
+
     def close(self) -> None:
         """Flush and close everything."""
         if not self.active or self.writer is None:
             return
-        self.bar.close()
-        self.writer.close()
-        self.metrics.close()
-        self.log.close()
+        # Every one of them, even where the disk is full: what stays open complains again at exit.
+        with ExitStack() as closing:
+            for each in (self.log, self.metrics, self.writer, self.bar):
+                closing.callback(each.close)
 
 
 def _escape(cell: str) -> str:
@@ -127,11 +138,12 @@ def _reopen_metrics(path: Path, step: int) -> IO[str]:
     """Open for appending after dropping what lies beyond `step`, a torn last line included."""
     kept = []
     if path.exists():
-        for line in path.read_text(encoding="utf-8").splitlines():
+        # As bytes: a damaged character costs its line and no more.
+        for line in path.read_bytes().splitlines():
             try:
                 if json.loads(line)["step"] <= step:
-                    kept.append(line)
+                    kept.append(line.decode())
             except (ValueError, KeyError, TypeError):
                 continue
-    path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+    write_text(path, "".join(line + "\n" for line in kept))
     return path.open("a", encoding="utf-8")

@@ -127,6 +127,8 @@ class Trainer:
         return bool(late_on_rank_0)
 
     def _checkpoint(self) -> None:
+        # Metrics of the steps before a checkpoint are not written again by the run that goes on from it.
+        self.tracker.flush()
         with self.updater.optimizer.gathered():
             if self.processes.is_main:
                 self.checkpoints.save(self.state, self.updater.replicas, self.updater.optimizer)
