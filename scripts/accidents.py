@@ -6,19 +6,21 @@
 
 One run of `python -m nmt train` on a small made-up corpus is left alone. A second one is killed, stopped by
 signals, starved of disk space and has its files damaged, and each time goes on with the same command and
-`resume=true`. After every accident the next start must say from which step it goes on, and name what it found
-damaged; at the end weights, moments, moving average, generators, the losses and scores of every step, the best
-model and its test scores must be those of the first run, to the last bit. The exit code is 1 when they are not.
+`resume=true`. After every accident the next start must say from which step it goes on, and name what it
+found damaged; at the end weights, moments, moving average, generators, the losses and scores of every step,
+the best model and its test scores must be those of the first run, to the last bit. The exit code is 1 when
+they are not.
 
-Kills are real SIGKILLs. Some strike at a chosen operation on a file: an audit hook in the killed process, placed
-by a `sitecustomize` on its path, counts the operations and kills before the chosen one. The full disk is a
-real one where this may mount a tmpfs; elsewhere the size of files is limited by RLIMIT_FSIZE. The disturbed run's
-table is printed as it grows.
+Kills are real SIGKILLs. Some strike before a chosen operation on a file: an audit hook in the killed process,
+placed by a `sitecustomize` on its path, waits for it. The full disk is a real one where this may mount a
+tmpfs; elsewhere RLIMIT_FSIZE limits the size of files. One line per accident says what happened and from
+which step the run must go on.
 """
 
 import argparse
 import contextlib
 import json
+import logging
 import os
 import random
 import re
@@ -46,7 +48,7 @@ SETTINGS = f"""experiment=own_corpus model=tiny model.width=32 model.encoder_lay
     training.learning_rate=0.01 training.warmup_steps=10 training.patience=0 training.ema_decay=0.9
     training.checkpoint_every={CHECKPOINT_EVERY} training.validate_every={VALIDATE_EVERY}
     training.keep_checkpoints={KEPT} decoding.beam_size=1 data.workers=1"""
-# Kills the process before the n-th operation that matches, such as `open .../state.json`.
+# Kills the process before the first operation that matches, such as `open .../state.json`.
 HOOK = """
 import os, re, signal, sys
 if "ACCIDENT_AT" in os.environ:
@@ -58,19 +60,19 @@ if "ACCIDENT_AT" in os.environ:
 """
 
 
-class Difference(Exception):
+class DifferenceError(Exception):
     """The run did not do, or does not hold, what it should."""
 
 
 def require(condition: bool, message: str) -> None:
     if not condition:
-        raise Difference(message)
+        raise DifferenceError(message)
 
 
 def write_corpus(folder: Path) -> None:
     """Sentences and their words in capitals."""
     source = random.Random(3)
-    words = "the a dog cat house sees likes old red and runs to 2024 Anna".split()
+    words = ["the", "a", "dog", "cat", "house", "sees", "likes", "old", "red", "and", "runs", "to", "2024"]
     for name, count in (("train", 400), ("valid", 8), ("test", 8)):
         lines = [" ".join(source.choices(words, k=source.randint(2, 9))) for _ in range(count)]
         (folder / f"{name}.en").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
@@ -148,7 +150,7 @@ class Run:
         while self.running().poll() is None and not happened():
             if time.monotonic() > deadline:
                 self.kill()
-                raise Difference(f"waited two minutes for nothing; see {self.messages_file}")
+                raise DifferenceError(f"waited two minutes for nothing; see {self.messages_file}")
             time.sleep(0.0005)
 
     def wait_for_opening(self) -> None:
@@ -167,6 +169,8 @@ class Run:
 
     def step(self) -> int:
         metrics = self.folder / "metrics.jsonl"
+        if not metrics.exists():
+            return 0
         found = re.findall(r'^\{"step": (\d+), .*\}$', metrics.read_text(errors="replace"), re.MULTILINE)
         return int(found[-1]) if found else 0
 
@@ -243,7 +247,7 @@ def signalled(number: signal.Signals) -> Accident:
         require(run.running().returncode == 128 + number, f"exit code {run.running().returncode}")
         require(f"resume=true run.folder={run.folder}" in run.messages(), "does not say how to go on")
         require(run.resume_step() == run.step(), f"stopped at {run.step()} with a checkpoint of {step}")
-        return f"exit code {128 + number}, checkpoint of step {run.step()}"
+        return f"checkpoint of step {run.step()}, exit code {128 + number}"
 
     return happen
 
@@ -269,16 +273,14 @@ def killed_when_a_checkpoint_begins(run: Run) -> str:
     return f"{held} left"
 
 
-def killed_before(operation: str, description: str) -> Accident:
-    """At the chosen operation; it comes with the next checkpoint, better model or start."""
+def killed_before(operation: str) -> Accident:
+    """At the first operation that matches; it comes with the next checkpoint, best model or start."""
 
     def happen(run: Run) -> str:
-        before = run.resume_step()
         run.start(strike_at=operation).wait_until(lambda: False)
         code = run.running().returncode
         require(code == -signal.SIGKILL, f"{operation} never came: exit code {code}")
-        model = "" if run.resume_step() or not before else ", without a checkpoint"
-        return f"{description}{model}"
+        return f"at step {run.step()}"
 
     return happen
 
@@ -409,38 +411,39 @@ CHECKPOINT = r"checkpoints/\.step-\d+\.partial"
 ACCIDENTS: list[tuple[str, Accident]] = [
     ("SIGKILL at a step", killed_at_a_step),
     ("SIGKILL at any moment", killed_at_any_moment),
-    ("SIGKILL twice at the start", killed_twice_at_its_start),
+    ("SIGKILL twice as it starts", killed_twice_at_its_start),
     ("SIGTERM", signalled(signal.SIGTERM)),
     ("SIGINT", signalled(signal.SIGINT)),
     ("SIGUSR1", signalled(signal.SIGUSR1)),
     ("SIGINT twice", interrupted_twice),
     ("power cut", power_cut),
-    ("kill as a checkpoint appears", killed_when_a_checkpoint_begins),
-    ("kill inside a checkpoint", killed_before(f"open .*{CHECKPOINT}/card.json", "before its card.json")),
-    ("kill inside a checkpoint", killed_before(f"open .*{CHECKPOINT}/state.json", "before its state.json")),
-    ("kill inside a checkpoint", killed_before(f"os.rename .*{CHECKPOINT}", "before it gets its name")),
-    ("kill while one is removed", killed_before("os.remove ema.safetensors", "before its ema.safetensors")),
-    ("kill in validation", killed_in_validation),
-    ("kill inside the best model", killed_before(r"open .*/\.model\.partial/card", "before its card.json")),
-    ("kill inside the best model", killed_before(r"os.rename .*/\.model\.partial", "while the old is aside")),
-    ("kill as metrics are reopened", killed_before(r"os.rename .*/\.metrics", "before the rename")),
-    ("kill as the start is noted", killed_before(r"os.rename .*/\.environment", "before the rename")),
-    ("full disk", full_disk(200_000)),
-    ("full disk", full_disk(0)),
-    ("cut checkpoint", damaged(truncate, "model.safetensors", "optimizer.safetensors")),
-    ("cut checkpoint", damaged(truncate, "state.json", "checksums.json", "ema.safetensors")),
-    ("flipped bit: model", damaged(flip_a_bit, "model.safetensors")),
-    ("flipped bit: optimizer", damaged(flip_a_bit, "optimizer.safetensors")),
-    ("flipped bit: ema", damaged(flip_a_bit, "ema.safetensors")),
-    ("flipped bit: state", damaged(flip_a_bit, "state.json")),
-    ("flipped bit: checksums", damaged(flip_a_bit, "checksums.json")),
-    ("two damaged checkpoints", damaged(flip_a_bit, "tokenizer.model", "config.yaml", checkpoints=2)),
-    ("deleted file", damaged(delete, "model.safetensors", "optimizer.safetensors", "ema.safetensors")),
-    ("deleted file", damaged(delete, "state.json", "checksums.json")),
-    ("deleted checkpoint", checkpoint_deleted),
+    ("killed as a checkpoint appears", killed_when_a_checkpoint_begins),
+    ("killed inside a checkpoint, before card.json", killed_before(f"open .*{CHECKPOINT}/card")),
+    ("killed inside a checkpoint, before state.json", killed_before(f"open .*{CHECKPOINT}/state")),
+    ("killed before a checkpoint gets its name", killed_before(f"os.rename .*{CHECKPOINT}")),
+    ("killed while a checkpoint is removed", killed_before("os.remove ema.safetensors")),
+    ("killed in validation", killed_in_validation),
+    ("killed inside the best model, before card.json", killed_before(r"open .*/\.model\.partial/card")),
+    ("killed while the old best model is aside", killed_before(r"os.rename .*/\.model\.partial")),
+    ("killed as metrics are reopened", killed_before(r"os.rename .*/\.metrics")),
+    ("killed as the start is recorded", killed_before(r"os.rename .*/\.environment")),
+    ("full disk, less than a checkpoint left", full_disk(200_000)),
+    ("full disk, to its last byte", full_disk(0)),
+    ("checkpoint's weights cut", damaged(truncate, "model.safetensors")),
+    ("checkpoint's moments cut", damaged(truncate, "optimizer.safetensors")),
+    ("checkpoint's records cut", damaged(truncate, "state.json", "checksums.json", "ema.safetensors")),
+    ("bit of model.safetensors turned", damaged(flip_a_bit, "model.safetensors")),
+    ("bit of optimizer.safetensors turned", damaged(flip_a_bit, "optimizer.safetensors")),
+    ("bit of ema.safetensors turned", damaged(flip_a_bit, "ema.safetensors")),
+    ("bit of state.json turned", damaged(flip_a_bit, "state.json")),
+    ("bit of checksums.json turned", damaged(flip_a_bit, "checksums.json")),
+    ("two checkpoints damaged", damaged(flip_a_bit, "tokenizer.model", "config.yaml", checkpoints=2)),
+    ("checkpoint's tensors deleted", damaged(delete, "model.safetensors", "ema.safetensors")),
+    ("checkpoint's records deleted", damaged(delete, "state.json", "checksums.json")),
+    ("newest checkpoint deleted", checkpoint_deleted),
     ("remains of half writes", remains_of_others),
     ("torn line of metrics", torn_metrics),
-    ("emptied records", emptied_records),
+    ("records of the run emptied", emptied_records),
 ]
 
 
@@ -465,6 +468,8 @@ def evidence(run: Run) -> dict[str, Any]:
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     for kind in ("train/loss", "validation/bleu", "validation/loss"):
         found[kind] = [(line["step"], line[kind]) for line in lines if kind in line]
+    # It warns of every restart.
+    logging.getLogger("tensorboard").setLevel(logging.ERROR)
     events = EventAccumulator(str(folder / "tensorboard"), size_guidance={"scalars": 0}).Reload()
     found["tensorboard"] = [(each.step, each.value) for each in events.Scalars("train/loss")]
     tests = json.loads((folder / "evaluation.json").read_text())["test_sets"]
@@ -533,19 +538,19 @@ def small_disk(folder: Path) -> Iterator[Path | None]:
 def disturb(run: Run, accidents: list[tuple[str, Accident]]) -> None:
     """Let the accidents happen one after the other, and the run come to its end."""
     left, number = list(accidents), 0
-    print(f"{'':>3} {'accident':30}{'from step':>10}{'next from':>10}  what happened")
+    print(f"{'':>3} {'accident':47}{'from step':>10}{'next from':>10}  what happened")
     while left:
         begun = run.resume_step()
         name, accident = next_accident(left, run)
         number += 1
         try:
             what = accident(run)
-        except Difference as difference:
-            raise Difference(f"{number} {name}: {difference}") from None
-        print(f"{number:3} {name:30}{begun:10,}{run.resume_step():10,}  {what}", flush=True)
+        except DifferenceError as difference:
+            raise DifferenceError(f"{number} {name}: {difference}") from None
+        print(f"{number:3} {name:47}{begun:10,}{run.resume_step():10,}  {what}", flush=True)
     begun = run.resume_step()
     run.finish()
-    print(f"{'':>3} {'none, to the end':30}{begun:10,}{run.resume_step():10,}")
+    print(f"{'':>3} {'none, to the end':47}{begun:10,}{run.resume_step():10,}")
 
 
 def parse() -> argparse.Namespace:
@@ -595,15 +600,15 @@ def main() -> int:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nmt-accidents-")))
         try:
             differences = experience(arguments, folder)
-        except Difference as difference:
+        except DifferenceError as difference:
             print(f"FAILED: {difference}")
             return 1
     for name in differences:
         print(f"DIFFERS: {name}")
     if not differences:
         print(
-            f"after all of them, in {arguments.precision}: weights, moments, moving average, generators, losses,"
-            f" scores and best model are bit-identical ({time.monotonic() - began:.0f} s)"
+            f"after all of them, in {arguments.precision}: weights, moments, moving average, generators,"
+            f" losses, scores and best model are bit-identical ({time.monotonic() - began:.0f} s)"
         )
     return 1 if differences else 0
 
