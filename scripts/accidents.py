@@ -206,7 +206,7 @@ Accident = Callable[[Run], str]
 
 
 def killed_at_a_step(run: Run) -> str:
-    run.advance(run.dice.randint(1, 8))
+    run.advance(run.dice.randint(1, 12))
     run.kill()
     return f"at step {run.step()}"
 
@@ -221,7 +221,7 @@ def killed_at_any_moment(run: Run) -> str:
 
 def power_cut(run: Run) -> str:
     """What no checkpoint has forced to the disk is lost: the ends of log and event file."""
-    run.advance(run.dice.randint(1, 8))
+    run.advance(run.dice.randint(1, 12))
     run.kill()
     events = sorted((run.folder / "tensorboard").iterdir())[-1]
     for path in (events, run.folder / "train.log"):
@@ -240,7 +240,7 @@ def killed_twice_at_its_start(run: Run) -> str:
 
 def signalled(number: signal.Signals) -> Accident:
     def happen(run: Run) -> str:
-        run.advance(run.dice.randint(1, 8))
+        run.advance(run.dice.randint(1, 12))
         run.running().send_signal(number)
         run.running().wait()
         step = step_of(run.checkpoints()[-1]) if run.checkpoints() else 0
@@ -253,7 +253,7 @@ def signalled(number: signal.Signals) -> Accident:
 
 
 def interrupted_twice(run: Run) -> str:
-    run.advance(run.dice.randint(1, 8))
+    run.advance(run.dice.randint(1, 12))
     for _ in range(2):
         run.running().send_signal(signal.SIGINT)
         time.sleep(0.001)
@@ -357,9 +357,9 @@ def damaged(harm: Callable[[Path, random.Random], str], *names: str, checkpoints
     """Files of the newest checkpoints, while the run is dead; the one before them is whole."""
 
     def happen(run: Run) -> str:
-        wanted = run.resume_step() + checkpoints * CHECKPOINT_EVERY
-        first = checkpoints * CHECKPOINT_EVERY + CHECKPOINT_EVERY
-        run.start().wait_for_step(max(wanted, first) + 1)
+        # So far that the checkpoint before those is whole.
+        begun = max(run.resume_step(), CHECKPOINT_EVERY)
+        run.start().wait_for_step(begun + (checkpoints + run.dice.randrange(2)) * CHECKPOINT_EVERY + 1)
         run.kill()
         done = []
         for path in [path for path in run.checkpoints() if path not in run.damaged()][-checkpoints:]:
@@ -381,7 +381,7 @@ def checkpoint_deleted(run: Run) -> str:
 
 
 def remains_of_others(run: Run) -> str:
-    run.advance(run.dice.randint(1, 8))
+    run.advance(run.dice.randint(1, 12))
     run.kill()
     step = run.resume_step() + CHECKPOINT_EVERY
     names = [f"checkpoints/.step-{number:08d}.partial" for number in (3, step)] + [".model.partial"]
@@ -392,7 +392,7 @@ def remains_of_others(run: Run) -> str:
 
 
 def torn_metrics(run: Run) -> str:
-    run.advance(run.dice.randint(1, 8))
+    run.advance(run.dice.randint(1, 12))
     run.kill()
     with (run.folder / "metrics.jsonl").open("ab") as file:
         file.write(f'{{"step": {run.step() + 1}, "time": 17\xe9'.encode("latin-1"))
@@ -400,7 +400,7 @@ def torn_metrics(run: Run) -> str:
 
 
 def emptied_records(run: Run) -> str:
-    run.advance(run.dice.randint(1, 8))
+    run.advance(run.dice.randint(1, 12))
     run.kill()
     for name in ("environment.json", "config.yaml", "train.log"):
         (run.folder / name).write_bytes(b"")
@@ -578,19 +578,26 @@ def experience(arguments: argparse.Namespace, folder: Path) -> list[str]:
                 field_name = "source" if side == "en" else "target"
                 section = "test.small" if part == "test" else part
                 command.append(f"data.{section}.{field_name}={folder}/{part}.{side}")
-            command += [f"training.max_steps={40 + 6 * len(accidents)}", "resume=true"]
+            command += [f"training.max_steps={40 + 8 * len(accidents)}", "resume=true"]
             command += [f"training.precision={arguments.precision}", f"run.folder={place / name}"]
             command += [f"data.prepared_folder={folder / 'prepared'}"]
             runs.append(Run(place / name, command, random.Random(arguments.seed), disk))
         undisturbed, disturbed = runs
-        undisturbed.finish()
-        disturbed.best_steps = best_steps(undisturbed)
-        disturb(disturbed, accidents)
+        try:
+            undisturbed.finish()
+            disturbed.best_steps = best_steps(undisturbed)
+            disturb(disturbed, accidents)
+        finally:
+            for run in runs:
+                if run.process:
+                    run.kill()
         return compare(undisturbed, disturbed)
 
 
 def main() -> int:
     arguments = parse()
+    # So that the disk is unmounted.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     began = time.monotonic()
     with contextlib.ExitStack() as stack:
         if arguments.folder:
