@@ -10,7 +10,6 @@ plain arrays whose shapes must be those of the settings.
 """
 
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -86,16 +85,6 @@ def locate(path: str | Path) -> Path:
     raise BundleError(f"model={path}: holds no {WEIGHTS_FILE} and {SETTINGS_FILE}; it is no model folder")
 
 
-def _replace(path: Path, content: bytes) -> None:
-    """A reader sees the old file or the new one, never half of one."""
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-
-
 def write(
     folder: Path,
     *,
@@ -104,18 +93,15 @@ def write(
     weights: dict[str, Tensor],
     card: dict[str, Any],
 ) -> None:
-    """Write or renew a model folder, each file whole or not at all; the weights come last."""
+    """Write the files of a model folder. Whoever renews one that is in use writes beside it and renames."""
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(folder)
     plain = OmegaConf.to_container(OmegaConf.structured(settings.model), enum_to_str=True)
     text = yaml.safe_dump({**asdict(settings), "model": plain}, sort_keys=False, allow_unicode=True)
-    _replace(folder / SETTINGS_FILE, text.encode())
-    _replace(folder / CARD_FILE, (json.dumps(card, indent=2, ensure_ascii=False) + "\n").encode())
-    partial = folder / f".{WEIGHTS_FILE}.partial"
-    save_file({name: weight.cpu().contiguous() for name, weight in weights.items()}, partial)
-    with partial.open("rb+") as file:
-        os.fsync(file.fileno())
-    partial.replace(folder / WEIGHTS_FILE)
+    (folder / SETTINGS_FILE).write_text(text, encoding="utf-8")
+    text = json.dumps(card, indent=2, ensure_ascii=False) + "\n"
+    (folder / CARD_FILE).write_text(text, encoding="utf-8")
+    save_file({name: weight.cpu().contiguous() for name, weight in weights.items()}, folder / WEIGHTS_FILE)
 
 
 def read_settings(path: str | Path) -> BundleSettings:

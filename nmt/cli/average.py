@@ -15,6 +15,7 @@ from nmt import bundle
 from nmt.config import AverageConfig, ConfigError
 from nmt.data.tokenizer import Tokenizer
 from nmt.training import run_folder
+from nmt.training.atomic_writes import flush
 from nmt.training.averaging import average_weights
 from nmt.training.checkpoint import (
     CHECKSUMS,
@@ -24,7 +25,6 @@ from nmt.training.checkpoint import (
     checkpoint_paths,
     checksum,
     find_damage,
-    flush,
     recorded_bleu,
     step_of,
 )

@@ -25,6 +25,7 @@ USER_ERRORS = {
     "nmt.data.text_lines": "DataError",
     "nmt.bundle": "BundleError",
     "nmt.model.device": "DeviceError",
+    "nmt.training.atomic_writes": "WriteError",
     "nmt.training.averaging": "AveragingError",
     "nmt.training.checkpoint": "CheckpointError",
     "nmt.training.distributed": "ProcessGroupError",

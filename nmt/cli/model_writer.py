@@ -12,6 +12,7 @@ from nmt.cli.average import describe
 from nmt.config import TrainConfig
 from nmt.data.preparation import PreparedData
 from nmt.training import run_folder
+from nmt.training.atomic_writes import renewed
 from nmt.training.checkpoint import TrainState
 from nmt.training.config import ModelWeights
 from nmt.training.optim import Optimizer
@@ -78,13 +79,15 @@ class ModelWriter:
         weights = optimizer.parameters.named_views(self.validated_weights(optimizer))
         moving = self.config.training.validate_on is ModelWeights.ema
         average = {"ema_decay": self.config.training.ema_decay} if moving else None
-        self.write(self.best, weights, state, validation, average)
+        with renewed(self.best) as folder:
+            self.write(folder, weights, state, validation, average)
 
     def keep_average(
         self, state: TrainState, weights: dict[str, Tensor], validation: Validation, paths: list[Path]
     ) -> None:
         """Let the average of these checkpoints be the run's model."""
-        self.write(self.best, weights, state, validation, {"checkpoints": describe(paths)})
+        with renewed(self.best) as folder:
+            self.write(folder, weights, state, validation, {"checkpoints": describe(paths)})
 
     def _settings(self) -> bundle.BundleSettings:
         config, tokenizer = self.config, self.prepared.tokenizer

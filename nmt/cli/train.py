@@ -17,12 +17,14 @@ from nmt.data.preparation import PreparedData, prepare
 from nmt.data.processors import available_cores
 from nmt.model.device import choose_device
 from nmt.training import run_folder, sinks
+from nmt.training.atomic_writes import full_disk_said, recover, write_text
 from nmt.training.checkpoint import Checkpoints, TrainState
 from nmt.training.config import Sharding
 from nmt.training.distributed import Processes
 from nmt.training.final_average import try_average
 from nmt.training.forecast import Forecast
 from nmt.training.lifeline import FOREVER
+from nmt.training.optim import Optimizer
 from nmt.training.regroup import regroup
 from nmt.training.replicas import Replicas
 from nmt.training.sinks import Setting
@@ -74,11 +76,23 @@ def _train(config: TrainConfig, processes: Processes, device: torch.device) -> P
     cores = max(1, available_cores() // processes.local_world_size)
     torch.set_num_threads(config.training.threads or cores)
     begin = _begin(config, processes, device)
-    config, folder, state = begin.config, begin.folder, begin.state
-    replicas = parts.make_replicas(config, begin.prepared, processes, state.dtype, device)
-    optimizer = parts.make_optimizer(config, replicas.parameters)
+    replicas = parts.make_replicas(begin.config, begin.prepared, processes, begin.state.dtype, device)
+    optimizer = parts.make_optimizer(begin.config, replicas.parameters)
     if begin.resumed:
         begin.checkpoints.restore(begin.resumed, replicas, optimizer)
+    with full_disk_said(begin.folder):
+        stopped, number = _fit(begin, replicas, optimizer, processes, device)
+    processes.stop()
+    if stopped == "signal":
+        raise SystemExit(128 + number)
+    return begin.folder
+
+
+def _fit(
+    begin: Beginning, replicas: Replicas, optimizer: Optimizer, processes: Processes, device: torch.device
+) -> tuple[str, int]:
+    """Train to the end; returns why it ended, and the number of the signal if one ended it."""
+    config, folder, state = begin.config, begin.folder, begin.state
     if processes.is_main:
         _open_folder(folder, config, device, begin.prepared, state)
     processes.wait()
@@ -113,10 +127,7 @@ def _train(config: TrainConfig, processes: Processes, device: torch.device) -> P
     finally:
         tracker.close()
         replicas.close()
-    processes.stop()
-    if stopped == "signal":
-        raise SystemExit(128 + (trainer.signal_number or 0))
-    return folder
+    return stopped, trainer.signal_number or 0
 
 
 def _begin(config: TrainConfig, processes: Processes, device: torch.device) -> Beginning:
@@ -227,7 +238,8 @@ def _open_folder(
     folder: Path, config: TrainConfig, device: torch.device, prepared: PreparedData, state: TrainState
 ) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
+    recover(folder / MODEL_FOLDER)
+    write_text(folder / "config.yaml", to_yaml(config))
     facts = {"dtype": state.dtype, "seed": config.seed, "data": prepared.fingerprint, "step": state.step}
     run_folder.write_environment(folder, device=device, facts=facts)
     run_folder.point_latest(folder)

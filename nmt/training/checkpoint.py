@@ -10,7 +10,6 @@ and `ema.safetensors`, the moving average by parameter name, in a run that keeps
 """
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
@@ -21,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from nmt.training.atomic_writes import flush
 from nmt.training.optim import Optimizer
 from nmt.training.replicas import Replicas
 from nmt.training.retention import retained
@@ -66,15 +66,6 @@ class TrainState:
     dtype: str = "float32"
     # Settings that must be the same for a resumed run to equal one that never stopped.
     identity: dict[str, str] = field(default_factory=dict)
-
-
-def flush(path: Path) -> None:
-    """Force a file's content, or a folder's list of names, to the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def checksum(path: Path) -> str:
@@ -167,13 +158,17 @@ class Checkpoints:
     def _prune(self, step: int) -> None:
         """Remove what need not be kept, now that the checkpoint of `step` is on the disk.
 
-        Later ones were damaged when the run went on from before them: they count for nothing.
+        Later ones were damaged when the run went on from before them: they count for nothing. Killed
+        processes have left unfinished ones.
         """
         paths = {step_of(path): path for path in self.paths() if step_of(path) <= step}
         scores = {number: recorded_bleu(path) for number, path in paths.items()}
         kept = retained(scores, newest=self.keep, best=self.keep_best, every=self.keep_every)
         for number in paths.keys() - kept:
-            shutil.rmtree(paths[number])
+            # Whoever is killed now leaves no half checkpoint under the name of a whole one.
+            paths[number].rename(self.folder / f".{paths[number].name}.partial")
+        for partial in self.folder.glob(".step-*.partial"):
+            shutil.rmtree(partial)
 
     def _write(
         self, folder: Path, state: TrainState, random_states: dict[str, Tensor], optimizer: Optimizer

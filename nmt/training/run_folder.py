@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 import nmt
+from nmt.training.atomic_writes import write_text
 
 RUNS = Path("runs")
 RECORDED_PACKAGES = ("torch", "numpy", "sentencepiece", "datasets", "sacrebleu", "hydra-core")
@@ -109,9 +110,12 @@ def provenance() -> dict[str, Any]:
 
 
 def write_environment(folder: Path, *, device: torch.device, facts: dict[str, Any]) -> None:
-    """environment.json: one entry per (re)start of the run."""
+    """environment.json: one entry per (re)start of the run; those in a damaged file are lost."""
     path = folder / "environment.json"
-    starts = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    try:
+        starts = [*json.loads(path.read_text(encoding="utf-8"))]
+    except (OSError, ValueError, TypeError):
+        starts = []
     starts.append(
         {
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -124,4 +128,4 @@ def write_environment(folder: Path, *, device: torch.device, facts: dict[str, An
             **facts,
         }
     )
-    path.write_text(json.dumps(starts, indent=2) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(starts, indent=2) + "\n")

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from nmt.training.atomic_writes import write_text
 from nmt.training.config import TrackerName
 
 # A setting as it is shown; lists and None are text.
@@ -36,6 +37,9 @@ class Sink:
 
     def finish(self, step: int, settings: Mapping[str, Setting], metrics: Mapping[str, float]) -> None:
         """The run has come to its end with these metrics."""
+
+    def flush(self) -> None:
+        """Let nothing that was told so far be lost by a kill."""
 
     def close(self) -> None:
         """Write what is still waiting."""
@@ -76,22 +80,26 @@ class MetricsFile(Sink):
         # The newest value of every scalar.
         self.latest: dict[str, float] = {}
         kept = []
-        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        # As bytes: a damaged character costs its line and no more.
+        for line in path.read_bytes().splitlines() if path.exists() else []:
             try:
                 entry = json.loads(line)
                 if entry["step"] > step:
                     continue
             except (ValueError, KeyError, TypeError):
                 continue
-            kept.append(line)
+            kept.append(line.decode())
             self.latest |= entry
-        path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        write_text(path, "".join(line + "\n" for line in kept))
         self.file = path.open("a", encoding="utf-8")
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         self.latest |= values
         self.file.write(json.dumps({"step": step, "time": round(time.time(), 3), **values}) + "\n")
         self.file.flush()
+
+    def flush(self) -> None:
+        os.fsync(self.file.fileno())
 
     def close(self) -> None:
         self.file.close()
@@ -108,9 +116,7 @@ class TensorBoard(Sink):
         from torch.utils import tensorboard
 
         self.folder = folder / "tensorboard"
-        self.writer = tensorboard.SummaryWriter(
-            str(self.folder), purge_step=step + 1 if step else None, flush_secs=20
-        )
+        self.writer = tensorboard.SummaryWriter(str(self.folder), purge_step=step + 1, flush_secs=20)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         for name, value in values.items():
@@ -145,6 +151,9 @@ class TensorBoard(Sink):
                 writer._get_file_writer().add_summary(summary)
             for name, value in metrics.items():
                 writer.add_scalar(name, value, step)
+
+    def flush(self) -> None:
+        self.writer.flush()
 
     def close(self) -> None:
         self.writer.close()

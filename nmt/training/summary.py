@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from nmt.training.checkpoint import TrainState, flush
+from nmt.training.atomic_writes import write_text
+from nmt.training.checkpoint import TrainState
 
 REASONS = {
     "steps": "training.max_steps reached",
@@ -88,10 +89,7 @@ class RunSummary:
 
     def write(self, path: Path) -> None:
         """Write the JSON file whole or not at all."""
-        partial = path.with_name(f".{path.name}.partial")
-        partial.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
-        flush(partial)
-        partial.replace(path)
+        write_text(path, json.dumps(asdict(self), indent=2) + "\n")
 
 
 def duration(seconds: float) -> str:

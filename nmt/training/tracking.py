@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from tqdm import tqdm
@@ -124,11 +125,18 @@ class Tracker:
             self.bar.close()
         self.say(message)
 
+    def flush(self) -> None:
+        """Let nothing that was reported so far be lost by a kill."""
+        for sink in self.sinks if self.active else ():
+            sink.flush()
+
     def close(self) -> None:
         """Flush and close everything."""
         if not self.active:
             return
-        self.bar.close()
-        for sink in self.sinks:
-            sink.close()
-        self.log.close()
+        # Every one of them, even where the disk is full: what stays open complains again at exit.
+        with ExitStack() as closing:
+            closing.callback(self.log.close)
+            for sink in self.sinks:
+                closing.callback(sink.close)
+            closing.callback(self.bar.close)

@@ -135,6 +135,8 @@ class Trainer:
         return bool(late_anywhere)
 
     def _checkpoint(self) -> None:
+        # Metrics of the steps before a checkpoint are not written again by the run that goes on from it.
+        self.tracker.flush()
         random_states = self.processes.gather_tensors(self.updater.replicas.random_states())
         with self.updater.optimizer.gathered():
             if self.processes.is_main:

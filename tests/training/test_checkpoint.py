@@ -175,6 +175,16 @@ def test_a_folder_that_was_not_finished_is_no_checkpoint(tmp_path: Path) -> None
     assert [path.name for path in run.checkpoints.paths()] == ["step-00000010"]
 
 
+def test_remains_of_killed_processes_go_with_the_next_checkpoint(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    for name in (".step-00000007.partial", ".step-00000010.partial"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "state.json").write_text("{")
+    path = run.save(10)
+    assert list(tmp_path.iterdir()) == [path]
+    assert find_damage(path) is None
+
+
 def test_a_failed_write_leaves_the_one_before(tmp_path: Path) -> None:
     run = Run(tmp_path)
     before = run.save(10)

@@ -1,5 +1,6 @@
 """Where runs lie, which one goes on, and that none is overwritten."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -57,10 +58,15 @@ def test_latest_follows_the_newest_wherever_it_lies(tmp_path: Path) -> None:
 
 
 def test_every_start_is_recorded(tmp_path: Path) -> None:
-    import json
-
     for step in (0, 12):
         write_environment(tmp_path, device=torch.device("cpu"), facts={"step": step})
     starts = json.loads((tmp_path / "environment.json").read_text())
     assert [start["step"] for start in starts] == [0, 12]
     assert all(start["torch"] == torch.__version__ and start["device"] == "cpu" for start in starts)
+
+
+@pytest.mark.parametrize("content", [b"", b'[{"step": 0', b"{}", b"7", b"\xff"])
+def test_a_damaged_record_of_starts_does_not_keep_a_run_from_going_on(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "environment.json").write_bytes(content)
+    write_environment(tmp_path, device=torch.device("cpu"), facts={"step": 12})
+    assert [start["step"] for start in json.loads((tmp_path / "environment.json").read_text())] == [12]
