@@ -58,6 +58,8 @@ def make_replicas(
         threads_each=threads // count,
         seed=config.seed,
         rank=processes.rank,
+        cuda_graphs=config.training.cuda_graphs and device.type == "cuda",
+        compiled=config.training.compile and device.type == "cuda",
     )
 
 

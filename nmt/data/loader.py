@@ -122,7 +122,8 @@ class Loader:
         self.shapes = shapes
         self.begin_id = begin_id
         self.seed = seed
-        self.device = device
+        # Which of several GPUs: each thread has a current one of its own, at first number 0.
+        self.device = torch.empty(0, device=device).device
         self.rank = rank
         self.world_size = world_size
         # Seconds that the consumer has waited for a batch.

@@ -100,6 +100,8 @@ class TrainingConfig:
     # Whether each process keeps the whole model or a slice of it; the checkpoints are the same. With
     # accumulate_batches above 1 the gradients of an update still wait whole, in float32, on each.
     sharding: Sharding = Sharding.none
+    # On CUDA, record the kernels of a pass and launch them at once; not with sharding.
+    cuda_graphs: bool = True
     # CPU threads; 0 takes every core.
     threads: int = 0
 

@@ -9,6 +9,7 @@ import copy
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor
 from nmt.data.loader import DeviceBatch
 from nmt.model.dropout import Dropout
 from nmt.model.transformer import Transformer
+from nmt.training.graphs import CudaRecorder, GraphedPass
 from nmt.training.loss import smoothed_cross_entropy
 from nmt.training.parameters import Parameters
 
@@ -45,12 +47,14 @@ class Replicas:
         rank: int = 0,
         threads_each: int = 1,
         whole_model: Transformer | None = None,
+        cuda_graphs: bool = False,
     ) -> None:
         """
         Args:
             count: replicas, each with its thread; 1 computes in the caller's thread.
             threads_each: CPU threads that share the products of one replica.
             whole_model: what `whole` fills with weights; None is the model itself, which has them all.
+            cuda_graphs: record passes and replay them; for one replica, on a GPU.
         """
         self.parameters = parameters
         self.whole_model = model if whole_model is None else whole_model
@@ -69,6 +73,14 @@ class Replicas:
             for module in replica.modules():
                 if isinstance(module, Dropout):
                     module.generator = generator
+        self.graphed: GraphedPass | None = None
+        if cuda_graphs:
+            self.graphed = GraphedPass(
+                partial(self._pass, 0),
+                CudaRecorder(self.generators[0]),
+                device=parameters.device,
+                constants=model.buffers(),
+            )
         self.threads = None
         if count > 1:
             # The main thread settles its own number of threads before the workers change the default.
@@ -88,26 +100,33 @@ class Replicas:
         Returns:
             Sums [3] of smoothed loss, negative log-likelihood (nats) and target pieces.
         """
-
-        def work(number: int, part: DeviceBatch) -> Tensor:
-            logits = self.models[number](**part.model_input())
-            smoothed, plain = smoothed_cross_entropy(
-                logits, part.target_BT, smoothing=label_smoothing, pad_id=self.models[number].pad_id
-            )
-            (smoothed * loss_scale).backward()  # type: ignore[no-untyped-call]
-            return torch.stack([smoothed.detach(), plain])
-
         if self.threads is None:
-            sums = work(0, batch)
+            sums = (self.graphed or partial(self._pass, 0))(batch, label_smoothing, loss_scale)
         else:
             parts = batch.split_rows(len(self.models))
-            done = [self.threads.submit(work, number, part) for number, part in enumerate(parts)]
+            done = [
+                self.threads.submit(self._pass, number, part, label_smoothing, loss_scale)
+                for number, part in enumerate(parts)
+            ]
             # Where one fails the others still write gradients: whoever clears them must find all at rest.
             wait(done)
             sums = torch.stack([each.result() for each in done]).sum(0)
         for gradients in self.gradients:
             self.parameters.collect(gradients)
-        return torch.cat([sums, sums.new_tensor([batch.target_tokens])])
+        # Filled on the device: a number copied there would wait for all that it still has to do.
+        return torch.cat([sums, sums.new_full((1,), batch.target_tokens)])
+
+    def _pass(
+        self, number: int, part: DeviceBatch, label_smoothing: float, loss_scale: float | Tensor
+    ) -> Tensor:
+        """Add a replica's gradients of its part to its own; sums [2] of both losses."""
+        model = self.models[number]
+        logits = model(**part.model_input())
+        smoothed, plain = smoothed_cross_entropy(
+            logits, part.target_BT, smoothing=label_smoothing, pad_id=model.pad_id
+        )
+        (smoothed * loss_scale).backward()  # type: ignore[no-untyped-call]
+        return torch.stack([smoothed.detach(), plain])
 
     @contextmanager
     def whole(self) -> Iterator[None]:

@@ -49,7 +49,7 @@ def accumulate_gradients(
     while sums is None:
         sums = _backward_or_split(replicas, parts, label_smoothing=label_smoothing, loss_scale=loss_scale)
     replicas.parameters.sum_gradients(processes)
-    return processes.sum(torch.cat([sums, sums.new_tensor([len(parts) - len(batches)])]))
+    return processes.sum(torch.cat([sums, sums.new_full((1,), len(parts) - len(batches))]))
 
 
 def _backward_or_split(
