@@ -2,11 +2,14 @@
 
     python scripts/bench_train.py --source train.en --target train.de --model small --threads 1
 
+    python scripts/bench_train.py --source train.en --target train.de --model base --device cuda \\
+        --slots 25600 --vocabulary 32000 --ours bfloat16 --peers bfloat16
+
 Each has a process of its own, and they train window by window in turn (ours, peer, ours, peer, ...), with a
 matrix product timed before and after each window, because shared machines drift. Counted are real target
-pieces, end of sentence included, padding never; GFLOP/s are those of the weights' products for real pieces.
-The peer runs as a user runs it; --tune-peer gives it our settings of allocator and threads too. Needs the
-extra `bench`.
+pieces, end of sentence included, padding never; GFLOP/s are those of the weights' products for real pieces,
+and their share is that of the product timed. The peer runs as a user runs it; --tune-peer gives it our
+settings of allocator and threads too. Needs the extra `bench`.
 """
 
 import argparse
@@ -41,7 +44,7 @@ from nmt.data.preparation import PreparedData, prepare
 from nmt.data.tokenizer import BEGIN_ID, END_ID, PAD_ID
 from nmt.model.transformer import Transformer
 from nmt.training.distributed import Processes
-from nmt.training.flops import flops_per_unit
+from nmt.training.flops import flops_per_unit, measure_peak
 from nmt.training.optim import FlatParameters, Optimizer
 from nmt.training.replicas import Replicas, replica_count
 from nmt.training.run_folder import provenance
@@ -55,6 +58,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--source", required=True)
     parser.add_argument("--target", required=True)
     parser.add_argument("--model", default="small")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--no-graphs", action="store_true", help="our side without CUDA graphs")
+    parser.add_argument("--compile", action="store_true", help="our side compiled")
+    parser.add_argument("--vocabulary", type=int, default=0, help="pieces of both models; 0: the tokenizer's")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--slots", type=int, default=4096, help="target slots per update, padding included")
     parser.add_argument("--row-length", type=int, default=64)
@@ -62,12 +69,15 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--windows", type=int, default=5)
     parser.add_argument("--peers", nargs="*", default=["float32", "bfloat16"], help="types of the peer")
     parser.add_argument("--ours", nargs="*", default=["bfloat16", "float32"], help="our types")
-    parser.add_argument(
-        "--tune-peer", action="store_true", help="our allocator and thread settings for it too"
-    )
+    parser.add_argument("--tune-peer", action="store_true", help="our allocator settings for it too")
     parser.add_argument("--profile", help="file for a trace of three of our updates")
     parser.add_argument("--json", help="file for the figures")
     return parser.parse_args()
+
+
+def vocabulary_size(arguments: argparse.Namespace, prepared: PreparedData) -> int:
+    """The output layer of a large corpus costs what it costs, whatever corpus is measured with."""
+    return max(arguments.vocabulary, prepared.tokenizer.target_vocabulary_size)
 
 
 def settings(arguments: argparse.Namespace) -> TrainConfig:
@@ -96,22 +106,30 @@ class OurTraining:
         self, arguments: argparse.Namespace, config: TrainConfig, prepared: PreparedData, dtype: torch.dtype
     ) -> None:
         torch.manual_seed(1)
-        vocabulary = prepared.tokenizer.target_vocabulary_size
+        device = torch.device(arguments.device)
+        vocabulary = vocabulary_size(arguments, prepared)
         model = Transformer(
             config.model, source_vocabulary_size=vocabulary, target_vocabulary_size=vocabulary
-        )
+        ).to(device)
         parameters = FlatParameters(model, dtype)
         self.optimizer = Optimizer(parameters, config.training)
         self.config = config.training
         shapes = batch_shapes(
             self.config.max_tokens_per_batch, self.config.row_length, self.config.long_row_length
         )
-        count = replica_count(threads=arguments.threads, rows=shapes[0].rows)
+        on_cpu = device.type == "cpu"
+        count = replica_count(threads=arguments.threads, rows=shapes[0].rows) if on_cpu else 1
         self.replicas = Replicas(
-            model, parameters, count=count, threads_each=arguments.threads // count, seed=1
+            model,
+            parameters,
+            count=count,
+            threads_each=arguments.threads // count,
+            seed=1,
+            cuda_graphs=not (on_cpu or arguments.no_graphs),
+            compiled=arguments.compile,
         )
         self.replicas.train()
-        self.loader = Loader(prepared.train, shapes, begin_id=BEGIN_ID, seed=1, device=torch.device("cpu"))
+        self.loader = Loader(prepared.train, shapes, begin_id=BEGIN_ID, seed=1, device=device)
         self.stream = self.loader.batches(LoaderState())
         self.step = 0
 
@@ -135,7 +153,7 @@ class OurTraining:
             processes=Processes(),
         )
         self.optimizer.update(step=self.step, divisor=batch.target_tokens)
-        return int((batch.source_segments_BS > 0).sum()), batch.target_tokens
+        return int(Work(*batch.row_work.sum(axis=0)).source_pieces), batch.target_tokens
 
 
 def padded_batches(prepared: PreparedData, slots: int) -> Iterator[tuple[torch.Tensor, ...]]:
@@ -181,7 +199,7 @@ class PeerTraining:
         shape = config.model
         self.model = MarianMTModel(
             MarianConfig(
-                vocab_size=prepared.tokenizer.target_vocabulary_size,
+                vocab_size=vocabulary_size(arguments, prepared),
                 d_model=shape.width,
                 encoder_layers=shape.encoder_layers,
                 decoder_layers=shape.decoder_layers,
@@ -200,7 +218,9 @@ class PeerTraining:
                 decoder_start_token_id=BEGIN_ID,
                 attn_implementation="sdpa",
             )
-        ).train()
+        )
+        self.device = torch.device(arguments.device)
+        self.model.to(self.device).train()
         self.autocast = dtype is torch.bfloat16
         self.adam = torch.optim.AdamW(self.model.parameters(), lr=1e-4, betas=(0.9, 0.98), fused=True)
         self.stream = padded_batches(prepared, arguments.slots)
@@ -211,9 +231,15 @@ class PeerTraining:
         start = time.perf_counter()
         source, target = next(self.stream)
         self.wait_seconds += time.perf_counter() - start
+        # Counted here: on a GPU it would have to be waited for.
+        pieces = int((source != PAD_ID).sum()), int((target != PAD_ID).sum())
+        if self.device.type == "cuda":
+            source, target = (
+                side.pin_memory().to(self.device, non_blocking=True) for side in (source, target)
+            )
         shifted = target.roll(1, dims=1)
         shifted[:, 0] = BEGIN_ID
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.autocast):
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.autocast):
             logits = self.model(
                 input_ids=source,
                 attention_mask=source != PAD_ID,
@@ -227,16 +253,32 @@ class PeerTraining:
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.adam.step()
         self.adam.zero_grad()
-        return int((source != PAD_ID).sum()), int((target != PAD_ID).sum())
+        return pieces
 
 
-def calibrate() -> float:
-    """GFLOP/s of a float32 product, to see whether the machine drifts."""
+def calibrate(device: str) -> float:
+    """GFLOP/s of a product, to see whether the machine drifts: float32 on a CPU, bfloat16 on a GPU."""
+    if device == "cuda":
+        return measure_peak(torch.bfloat16, torch.device(device)) / 1e9
     matrix = torch.ones(1024, 1024)
     start = time.perf_counter()
     for _ in range(4):
         matrix @ matrix
     return 4 * 2 * 1024**3 / (time.perf_counter() - start) / 1e9
+
+
+def elapsed(start: float, limit: float, device: str) -> float:
+    """Seconds since `start`; when they are over, all that the device still has to do included."""
+    if device == "cuda" and time.perf_counter() - start >= limit:
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def peak_mb(device: str) -> float:
+    """Most memory at once in MB of 10^6 bytes: of tensors on a GPU, resident on a CPU."""
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated() / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 
 @dataclass
@@ -248,7 +290,7 @@ class Window:
     seconds: float
     wait_seconds: float
     calibration_gflops: list[float]
-    peak_resident_mb: float
+    peak_mb: float
 
 
 def compete(arguments: argparse.Namespace, name: str, commands: Connection) -> None:
@@ -262,14 +304,15 @@ def compete(arguments: argparse.Namespace, name: str, commands: Connection) -> N
     training = make(arguments, config, prepared, dtype)
     commands.send("ready")
     while seconds := commands.recv():
-        calibrations = [calibrate()]
+        # On a GPU the memory counted starts anew with it.
+        calibrations = [calibrate(arguments.device)]
         training.wait_seconds = 0.0
         source_pieces, target_pieces, start = 0, 0, time.perf_counter()
-        while (spent := time.perf_counter() - start) < seconds:
+        while (spent := elapsed(start, seconds, arguments.device)) < seconds:
             source, target = training.update()
             source_pieces, target_pieces = source_pieces + source, target_pieces + target
-        calibrations.append(calibrate())
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+        peak = peak_mb(arguments.device)
+        calibrations.append(calibrate(arguments.device))
         commands.send(Window(target_pieces, source_pieces, spent, training.wait_seconds, calibrations, peak))
     if arguments.profile and side == OURS:
         with torch.profiler.profile() as profiler:
@@ -284,7 +327,7 @@ def compete(arguments: argparse.Namespace, name: str, commands: Connection) -> N
 def main() -> None:
     arguments = parse()
     config = settings(arguments)
-    vocabulary = prepare(config.data, config.tokenizer).tokenizer.target_vocabulary_size
+    vocabulary = vocabulary_size(arguments, prepare(config.data, config.tokenizer))
     names = [f"{OURS} {dtype}" for dtype in arguments.ours] + [f"{PEER} {dtype}" for dtype in arguments.peers]
     context = multiprocessing.get_context("spawn")
     pipes, processes = {}, []
@@ -316,6 +359,7 @@ def main() -> None:
 def summary(name: str, windows: list[Window], flops: Work, threads: int) -> dict[str, Any]:
     """Medians and spread of one contestant's windows."""
     rates = [window.target_pieces / window.seconds for window in windows]
+    calibrations = [rate for window in windows for rate in window.calibration_gflops]
     useful = statistics.median(
         (window.source_pieces * flops.source_pieces + window.target_pieces * flops.target_pieces)
         / window.seconds
@@ -328,10 +372,11 @@ def summary(name: str, windows: list[Window], flops: Work, threads: int) -> dict
         "min": min(rates),
         "max": max(rates),
         "useful_gflops": useful / 1e9,
+        "share_of_calibration": useful / 1e9 / statistics.median(calibrations),
         "wait_share": sum(window.wait_seconds for window in windows)
         / sum(window.seconds for window in windows),
-        "peak_resident_mb": max(window.peak_resident_mb for window in windows),
-        "calibration_gflops": [rate for window in windows for rate in window.calibration_gflops],
+        "peak_mb": max(window.peak_mb for window in windows),
+        "calibration_gflops": calibrations,
         "windows": rates,
     }
 
@@ -340,12 +385,13 @@ def report(arguments: argparse.Namespace, figures: list[dict[str, Any]]) -> None
     calibrations = [rate for each in figures for rate in each["calibration_gflops"]]
     print(
         f"model {arguments.model}, {arguments.slots} target slots per update, {arguments.threads} threads,"
-        f" {arguments.windows} windows of {arguments.seconds:g} s; calibration (float32 product)"
+        f" {arguments.windows} windows of {arguments.seconds:g} s; calibration"
+        f" ({'bfloat16' if arguments.device == 'cuda' else 'float32'} product)"
         f" {min(calibrations):.0f}-{max(calibrations):.0f} GFLOP/s"
     )
     print(
-        f"{'':24}{'target pieces/s':>16}{'min':>8}{'max':>8}{'per thread':>12}{'GFLOP/s':>9}{'peak MB':>9}"
-        f"{'wait':>7}   ratio to each peer"
+        f"{'':24}{'target pieces/s':>16}{'min':>8}{'max':>8}{'per thread':>12}{'GFLOP/s':>9}"
+        f"{'share':>7}{'peak MB':>9}{'wait':>7}   ratio to each peer"
     )
     peers = [each for each in figures if each["name"].startswith(PEER)]
     for each in figures:
@@ -353,8 +399,8 @@ def report(arguments: argparse.Namespace, figures: list[dict[str, Any]]) -> None
         ratios = "  ".join(f"{rate / peer['target_pieces_per_second']:.2f}" for peer in peers)
         print(
             f"{each['name']:24}{rate:16,.0f}{each['min']:8,.0f}{each['max']:8,.0f}"
-            f"{rate / arguments.threads:12,.0f}{each['useful_gflops']:9,.0f}{each['peak_resident_mb']:9,.0f}"
-            f"{each['wait_share']:7.2%}   {ratios}"
+            f"{rate / arguments.threads:12,.0f}{each['useful_gflops']:9,.0f}"
+            f"{each['share_of_calibration']:7.1%}{each['peak_mb']:9,.0f}{each['wait_share']:7.2%}   {ratios}"
         )
 
 
@@ -366,6 +412,7 @@ def save(arguments: argparse.Namespace, figures: list[dict[str, Any]]) -> None:
             for name, value in vars(arguments).items()
         },
         "processor": processor_name(),
+        "gpu": torch.cuda.get_device_name() if arguments.device == "cuda" else "",
         **provenance(),
         "contestants": figures,
     }

@@ -130,7 +130,9 @@ def _measure(
     if usable is not None:
         usable = -int(processes.highest([-usable])[0])
     limit = None if usable is None else int(MEMORY_SHARE * usable)
-    replicas = _make(make_replicas, change_training(config, max_tokens_per_batch=wanted or most), usable)
+    # Uncompiled: it would be compiled anew for every size that is tried.
+    tried_config = change_training(config, max_tokens_per_batch=wanted or most, compile=False)
+    replicas = _make(make_replicas, tried_config, usable)
     rehearsal = Rehearsal(
         replicas,
         Optimizer(replicas.parameters, training),

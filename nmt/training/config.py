@@ -102,6 +102,8 @@ class TrainingConfig:
     sharding: Sharding = Sharding.none
     # On CUDA, record the kernels of a pass and launch them at once; not with sharding.
     cuda_graphs: bool = True
+    # On CUDA, compile the model: fewer passes over memory, after a minute or so for each shape of batches.
+    compile: bool = False
     # CPU threads; 0 takes every core.
     threads: int = 0
 
@@ -197,6 +199,8 @@ class TrainingConfig:
                 f"training.{given} does not go with training.sharding=full: set it to 0; `nmt average`"
                 " averages the checkpoints afterwards"
             )
+        if self.sharding is Sharding.full and self.compile:
+            raise ValueError("training.compile does not go with training.sharding=full: set it to false")
         if self.average_last == 1 or self.average_last > self.keep_checkpoints:
             raise ValueError(
                 f"training.average_last={self.average_last} must be 0, or at least 2 and at most"

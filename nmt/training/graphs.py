@@ -83,11 +83,12 @@ class DeviceInputs:
     """A batch in memory of its own, where others of its shape take its place."""
 
     def __init__(self, like: DeviceBatch) -> None:
-        self.names = [each.name for each in fields(like) if each.name != "target_tokens"]
+        names = [each.name for each in fields(like)]
+        self.names = [name for name in names if isinstance(getattr(like, name), Tensor)]
         self.batch = replace(like, **{name: getattr(like, name).clone() for name in self.names})
 
     def load(self, batch: DeviceBatch) -> None:
-        """Copy a batch in, on the device. Its number of target pieces is not taken over."""
+        """Copy a batch's tensors in, on the device. What it keeps on the host is not taken over."""
         own, given = ([getattr(each, name) for name in self.names] for each in (self.batch, batch))
         torch._foreach_copy_(own, given)
 

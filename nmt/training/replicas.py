@@ -18,7 +18,8 @@ from torch import Tensor
 from nmt.data.loader import DeviceBatch
 from nmt.model.dropout import Dropout
 from nmt.model.transformer import Transformer
-from nmt.training.graphs import CudaRecorder, GraphedPass
+from nmt.training.compilation import CompiledPass
+from nmt.training.graphs import CudaRecorder, GraphedPass, Pass
 from nmt.training.loss import smoothed_cross_entropy
 from nmt.training.parameters import Parameters
 
@@ -48,6 +49,7 @@ class Replicas:
         threads_each: int = 1,
         whole_model: Transformer | None = None,
         cuda_graphs: bool = False,
+        compiled: bool = False,
     ) -> None:
         """
         Args:
@@ -55,6 +57,7 @@ class Replicas:
             threads_each: CPU threads that share the products of one replica.
             whole_model: what `whole` fills with weights; None is the model itself, which has them all.
             cuda_graphs: record passes and replay them; for one replica, on a GPU.
+            compiled: compile the model for each shape of batches.
         """
         self.parameters = parameters
         self.whole_model = model if whole_model is None else whole_model
@@ -73,10 +76,14 @@ class Replicas:
             for module in replica.modules():
                 if isinstance(module, Dropout):
                     module.generator = generator
+        # What passes call: compiled, or the models themselves. Decoding and validation call the models.
+        self.forwards = [torch.compile(each, dynamic=False) if compiled else each for each in self.models]
+        only_pass: Pass = partial(self._pass, 0)
+        self.only_pass = CompiledPass(only_pass) if compiled else only_pass
         self.graphed: GraphedPass | None = None
         if cuda_graphs:
             self.graphed = GraphedPass(
-                partial(self._pass, 0),
+                self.only_pass,
                 CudaRecorder(self.generators[0]),
                 device=parameters.device,
                 constants=model.buffers(),
@@ -101,7 +108,7 @@ class Replicas:
             Sums [3] of smoothed loss, negative log-likelihood (nats) and target pieces.
         """
         if self.threads is None:
-            sums = (self.graphed or partial(self._pass, 0))(batch, label_smoothing, loss_scale)
+            sums = (self.graphed or self.only_pass)(batch, label_smoothing, loss_scale)
         else:
             parts = batch.split_rows(len(self.models))
             done = [
@@ -121,7 +128,7 @@ class Replicas:
     ) -> Tensor:
         """Add a replica's gradients of its part to its own; sums [2] of both losses."""
         model = self.models[number]
-        logits = model(**part.model_input())
+        logits = self.forwards[number](**part.model_input())
         smoothed, plain = smoothed_cross_entropy(
             logits, part.target_BT, smoothing=label_smoothing, pad_id=model.pad_id
         )

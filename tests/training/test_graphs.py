@@ -1,20 +1,26 @@
 """Passes that are recorded and replayed are the passes themselves; here without a GPU's part in it."""
 
+from contextlib import closing
 from functools import partial
+from itertools import islice
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from nmt.data.loader import DeviceBatch
+from nmt.data.batching import BatchShape
+from nmt.data.loader import DeviceBatch, Loader, LoaderState
+from nmt.data.tokenizer import BEGIN_ID
 from nmt.model.config import TransformerConfig
 from nmt.model.transformer import Transformer
 from nmt.training.graphs import WARM_UP_PASSES, FixedPass, GraphedPass
 from nmt.training.optim import FlatParameters
 from nmt.training.replicas import Replicas
 
-SHAPES = [(3, 12), (1, 20)]
+CPU = torch.device("cpu")
+SHAPES = [BatchShape(3, 12), BatchShape(2, 20)]
 
 
 class Tape:
@@ -29,32 +35,19 @@ class Tape:
         return lambda: self.sums.copy_(compute())
 
 
-def random_batch(random: np.random.Generator, rows: int, row_length: int, device: str = "cpu") -> DeviceBatch:
-    """Rows of two sentences each, the second half padding."""
-    pieces = torch.from_numpy(random.integers(4, 30, [3, rows, row_length], dtype=np.int32))
-    segments = torch.ones(rows, row_length, dtype=torch.int32)
-    segments[:, row_length // 3 :] = 2
-    positions = torch.arange(row_length, dtype=torch.int32).repeat(rows, 1)
-    positions[:, row_length // 3 :] -= row_length // 3
-    real = int(random.integers(row_length // 3 + 1, row_length))
-    segments[:, real:], pieces[:, :, real:], positions[:, real:] = 0, 0, 0
-    source, target_input, target = (each.to(device) for each in pieces)
-    segments, positions = segments.to(device), positions.to(device)
-    return DeviceBatch(
-        source_BS=source,
-        source_segments_BS=segments,
-        source_positions_BS=positions,
-        target_input_BT=target_input,
-        target_BT=target,
-        target_segments_BT=segments,
-        target_positions_BT=positions,
-        target_tokens=rows * real,
-    )
-
-
-def batches(count: int, device: str = "cpu") -> list[DeviceBatch]:
+@pytest.fixture(scope="module")
+def batches(make_store: Any) -> list[DeviceBatch]:
+    """Of both shapes, which take turns."""
     random = np.random.default_rng(1)
-    return [random_batch(random, *SHAPES[number % 3 == 1], device) for number in range(count)]
+    lengths = random.integers(1, [[12, 12], [12, 12], [20, 20]] * 100)
+    store = make_store(
+        [(random.integers(4, 30, s).tolist(), random.integers(4, 30, t).tolist()) for s, t in lengths]
+    )
+    loader = Loader(store, SHAPES, begin_id=BEGIN_ID, seed=1, device=CPU)
+    with closing(loader.batches(LoaderState())) as stream:
+        taken = [batch for batch, _ in islice(stream, 60)]
+    by_shape = [[each for each in taken if len(each.source_BS) == shape.rows] for shape in SHAPES]
+    return [batch for pair in zip(*(group[:12] for group in by_shape), strict=True) for batch in pair]
 
 
 def make_replicas(dropout: float = 0.2) -> Replicas:
@@ -68,15 +61,15 @@ def make_replicas(dropout: float = 0.2) -> Replicas:
 
 def with_tape(replicas: Replicas) -> Tape:
     tape = Tape()
-    replicas.graphed = GraphedPass(partial(replicas._pass, 0), tape, device=torch.device("cpu"))
+    replicas.graphed = GraphedPass(partial(replicas._pass, 0), tape, device=CPU)
     return tape
 
 
-def test_every_replay_sees_its_own_batch_loss_scale_and_dropout() -> None:
+def test_every_replay_sees_its_own_batch_loss_scale_and_dropout(batches: list[DeviceBatch]) -> None:
     plain, taped = make_replicas(), make_replicas()
     tape = with_tape(taped)
     results: list[tuple[Tensor, Tensor]] = []
-    for number, batch in enumerate(batches(20)):
+    for number, batch in enumerate(batches):
         scale = 2.0 ** (number % 4)
         results.append(
             (
@@ -91,22 +84,24 @@ def test_every_replay_sees_its_own_batch_loss_scale_and_dropout() -> None:
     assert tape.recorded == len(SHAPES)
 
 
-def test_another_label_smoothing_is_another_recording() -> None:
+def test_another_label_smoothing_is_another_recording(batches: list[DeviceBatch]) -> None:
     plain, taped = make_replicas(dropout=0), make_replicas(dropout=0)
     with_tape(taped)
-    for number, batch in enumerate(batches(4 * WARM_UP_PASSES)):
-        smoothing = 0.1 * (number % 2)
+    for number, batch in enumerate(batches):
+        smoothing = 0.1 * (number // 2 % 2)
         expected = plain.backward(batch, label_smoothing=smoothing, loss_scale=1.0)
         assert torch.equal(expected, taped.backward(batch, label_smoothing=smoothing, loss_scale=1.0))
 
 
-def test_what_cannot_be_recorded_is_computed_as_before(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_recorded_is_computed_as_before(
+    batches: list[DeviceBatch], capsys: pytest.CaptureFixture[str]
+) -> None:
     def refuse(_: FixedPass) -> FixedPass:
         raise RuntimeError("operation not permitted when stream is capturing\nCUDA kernel errors ...")
 
     plain, taped = make_replicas(), make_replicas()
-    taped.graphed = GraphedPass(partial(taped._pass, 0), refuse, device=torch.device("cpu"))
-    for batch in batches(12):
+    taped.graphed = GraphedPass(partial(taped._pass, 0), refuse, device=CPU)
+    for batch in batches:
         expected = plain.backward(batch, label_smoothing=0.1, loss_scale=1.0)
         assert torch.equal(expected, taped.backward(batch, label_smoothing=0.1, loss_scale=1.0))
     assert torch.equal(plain.parameters.master_gradients, taped.parameters.master_gradients)
@@ -114,7 +109,9 @@ def test_what_cannot_be_recorded_is_computed_as_before(capsys: pytest.CaptureFix
     assert capsys.readouterr().err == f"nmt train: {message}"
 
 
-def test_recordings_give_their_memory_to_a_batch_that_has_none(capsys: pytest.CaptureFixture[str]) -> None:
+def test_recordings_give_their_memory_to_a_batch_that_has_none(
+    batches: list[DeviceBatch], capsys: pytest.CaptureFixture[str]
+) -> None:
     short = False
 
     def compute(batch: DeviceBatch, label_smoothing: float, loss_scale: float | Tensor) -> Tensor:
@@ -122,8 +119,9 @@ def test_recordings_give_their_memory_to_a_batch_that_has_none(capsys: pytest.Ca
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return torch.zeros(2)
 
-    graphed = GraphedPass(compute, Tape(), device=torch.device("cpu"))
-    usual, other = batches(2)
+    graphed = GraphedPass(compute, Tape(), device=CPU)
+    usual = batches[0]
+    other = next(batch for batch in batches if batch.source_BS.shape != usual.source_BS.shape)
     for _ in range(WARM_UP_PASSES + 1):
         graphed(usual, 0.1, 1.0)
     assert graphed.recordings
