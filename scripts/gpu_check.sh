@@ -2,7 +2,9 @@
 # Everything that needs a GPU, in under ten minutes: facts about the machine, correctness on CUDA, training speed
 # beside the peer, and real runs to a score. A part that fails does not keep the others from running.
 #
-#   scripts/gpu_check.sh [facts] [correctness] [benchmarks] [runs]      all four without arguments
+#   scripts/gpu_check.sh [facts] [correctness] [benchmarks] [runs] [compiled]
+#
+# Without arguments all but the last, which is the benchmarks with a compiled model: some minutes of their own.
 #
 # Settings, all of them environment variables:
 #   DATA=FOLDER     with multi30k_en-de/{train,valid,test2016}.{en,de} and tatoeba_en-de/{train,valid,test}.{en,de};
@@ -21,12 +23,25 @@
 #   pip wheel --no-deps -w wheels antlr4-python3-runtime==4.9.3
 set -uo pipefail
 
+parts=("$@")
+((${#parts[@]})) || parts=(facts correctness benchmarks runs)
+for part in "${parts[@]}"; do
+    case $part in
+    facts | correctness | benchmarks | runs | compiled) ;;
+    *)
+        echo "gpu_check: no part $part; choose of facts, correctness, benchmarks, runs, compiled" >&2
+        exit 2
+        ;;
+    esac
+done
+
 ROOT=$(cd "$(dirname "$0")/.." && pwd)
 absolute() { case $1 in '' | /*) printf %s "$1" ;; *) printf %s "$PWD/$1" ;; esac; }
 DEVICE=${DEVICE:-cuda}
 DATA=$(absolute "${DATA:-}")
 WHEELS=$(absolute "${WHEELS:-}")
 PYTHON=${PYTHON:-python3}
+[[ $PYTHON != */* ]] || PYTHON=$(absolute "$PYTHON")
 DEADLINE=$((SECONDS + ${BUDGET:-570}))
 RESULTS=$(absolute "${OUT:-$ROOT/scripts/results}")
 # Prepared data, runs and caches: nothing of them is left behind.
@@ -35,6 +50,9 @@ trap 'rm -rf "$WORK"' EXIT
 mkdir -p "$RESULTS"
 SUMMARY=$RESULTS/gpu-summary.txt
 : >"$SUMMARY"
+for part in "${parts[@]}"; do
+    rm -f "$RESULTS/gpu-$part".*
+done
 FAILED=0
 
 say() { printf '%s\n' "$*" | tee -a "$SUMMARY"; }
@@ -103,14 +121,28 @@ correctness() {
         --rootdir "$ROOT" "$ROOT/tests/training/test_graphs.py" "$ROOT/tests/training/test_cuda.py"
 }
 
+OURS=(--windows 4 --seconds 2 --threads 8 --ours bfloat16 --peers)
+BOTH=("${OURS[@]}" bfloat16)
+LIMIT=75
+
 # bench NAME SETTING...: speed on Multi30k; its figures go to one line of gpu-benchmarks.jsonl.
 bench() {
     local name=$1 folder=$DATA/multi30k_en-de
     shift
-    attempt "bench $name" 75 "$RESULTS/gpu-benchmarks.txt" "$PYTHON" "$ROOT/scripts/bench_train.py" \
-        --source "$folder/train.en" --target "$folder/train.de" --device "$DEVICE" --json "$WORK/bench.json" "$@" &&
-        "$PYTHON" -c 'import json, sys; print(json.dumps(json.load(open(sys.argv[1]))))' "$WORK/bench.json" \
-            >>"$RESULTS/gpu-benchmarks.jsonl"
+    attempt "bench $name" "$LIMIT" "$RESULTS/gpu-benchmarks.txt" "$PYTHON" "$ROOT/scripts/bench_train.py" \
+        --source "$folder/train.en" --target "$folder/train.de" --device "$DEVICE" --json "$WORK/bench.json" "$@" || return
+    "$PYTHON" - "$WORK/bench.json" "$RESULTS/gpu-benchmarks.jsonl" <<'PROGRAM' | tee -a "$SUMMARY"
+import json, sys
+with open(sys.argv[1]) as file:
+    figures = json.load(file)
+with open(sys.argv[2], "a") as file:
+    print(json.dumps(figures), file=file)
+for each in figures["contestants"]:
+    print(
+        "         {name}: {target_pieces_per_second:,.0f} target pieces/s, {share_of_calibration:.1%} of the"
+        " matrix product's FLOP/s, peak {peak_mb:,.0f} MB".format(**each)
+    )
+PROGRAM
 }
 
 benchmarks() {
@@ -122,31 +154,35 @@ benchmarks() {
         bench tiny --model tiny --slots 512 --seconds 0.5 --windows 1 --ours float32 --peers float32
         return
     fi
-    local both="--windows 4 --seconds 2 --threads 8 --ours bfloat16 --peers bfloat16"
-    bench "iwslt, 4k slots" --model iwslt --slots 4096 $both
-    bench "iwslt, 4k slots, no graphs" --model iwslt --slots 4096 $both --no-graphs --peers
-    bench "iwslt, 25k slots" --model iwslt --slots 25600 $both
-    bench "base, 25k slots" --model base --slots 25600 --vocabulary 32000 $both
-    bench "big, 25k slots" --model big --slots 25600 --vocabulary 32000 $both
+    bench "iwslt, 4k slots" --model iwslt --slots 4096 "${BOTH[@]}"
+    bench "iwslt, 4k slots, no graphs" --model iwslt --slots 4096 "${OURS[@]}" --no-graphs
+    bench "iwslt, 25k slots" --model iwslt --slots 25600 "${BOTH[@]}"
+    bench "base, 25k slots" --model base --slots 25600 --vocabulary 32000 "${BOTH[@]}"
+    bench "big, 25k slots" --model big --slots 25600 --vocabulary 32000 "${BOTH[@]}"
 }
 
-# train EXPERIMENT CORPUS TEST SECONDS SETTING...: a run to its end or its time limit, with the scores of its test set.
+compiled() {
+    LIMIT=180
+    bench "iwslt, 4k slots, compiled" --model iwslt --slots 4096 "${OURS[@]}" --compile
+    bench "base, 25k slots, compiled" --model base --slots 25600 --vocabulary 32000 "${OURS[@]}" --compile
+    bench "big, 25k slots, compiled" --model big --slots 25600 --vocabulary 32000 "${OURS[@]}" --compile
+}
+
+# train EXPERIMENT CORPUS TEST-SET FILE SECONDS SETTING...: a run to its end or its time limit, and its test score.
 train() {
-    local experiment=$1 folder=$DATA/$2 name=$3 limit=$4 set
-    shift 4
+    local experiment=$1 folder=$DATA/$2 name=$3 file=$4 limit=$5 part
+    shift 5
     if [[ ! -f $folder/train.en ]]; then
         skip "run $experiment" "no DATA/${folder##*/}"
         return
     fi
-    local files=()
-    for set in train valid "test.$name"; do
-        files+=("data.$set.source=$folder/${set#test.}.en" "data.$set.target=$folder/${set#test.}.de")
+    local files=("data.test.$name.source=$folder/$file.en" "data.test.$name.target=$folder/$file.de")
+    for part in train valid; do
+        files+=("data.$part.source=$folder/$part.en" "data.$part.target=$folder/$part.de")
     done
-    # The only test set of a corpus is called `test` there and after the corpus here.
-    [[ -f $folder/$name.en ]] || files=("${files[@]//$folder\/$name./$folder/test.}")
     attempt "run $experiment" "$limit" "$RESULTS/gpu-runs.txt" "$PYTHON" -m nmt train "experiment=$experiment" \
         "${files[@]}" "training.device=$DEVICE" "run.folder=$WORK/$experiment" "$@"
-    grep -hE '^(test2016|tatoeba) ' "$RESULTS/gpu-runs.txt" | tail -1 >>"$SUMMARY"
+    grep -h "^$name " "$RESULTS/gpu-runs.txt" | tee -a "$SUMMARY"
 }
 
 runs() {
@@ -155,24 +191,14 @@ runs() {
         small=(model=tiny tokenizer.vocabulary_size=300 training.max_steps=2 training.validate_every=2
             training.max_tokens_per_batch=512 training.validation_sentences=4)
     fi
-    train multi30k multi30k_en-de test2016 120 training.max_minutes=1 "${small[@]}"
-    train tatoeba tatoeba_en-de tatoeba 170 training.max_minutes=1.5 "${small[@]}"
+    train multi30k multi30k_en-de test2016 test2016 120 training.max_minutes=1 "${small[@]}"
+    train tatoeba tatoeba_en-de tatoeba test 170 training.max_minutes=1.5 "${small[@]}"
+    [[ -d $WORK/multi30k || -d $WORK/tatoeba ]] || return 0
     # Everything of the runs but weights.
     (cd "$WORK" && find . -maxdepth 2 \( -name '*.json' -o -name '*.jsonl' -o -name config.yaml \) ! -path './site/*' \
         ! -path './cache/*' -print0 | tar -czf "$RESULTS/gpu-runs.tar.gz" --null -T -)
 }
 
-parts=("$@")
-((${#parts[@]})) || parts=(facts correctness benchmarks runs)
-for part in "${parts[@]}"; do
-    case $part in
-    facts | correctness | benchmarks | runs) ;;
-    *)
-        echo "gpu_check: no part $part; choose of facts, correctness, benchmarks, runs" >&2
-        exit 2
-        ;;
-    esac
-done
 install
 for part in "${parts[@]}"; do
     "$part"

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import torch
 
-# Errors without a class of their own: the CPU's allocator, cuBLAS that finds no room for its workspace, MPS.
+# Errors without a class of their own: the CPU's allocator, cuBLAS and the driver, which need room beside the
+# tensors, MPS.
 _MESSAGES = (
     "not enough memory: you tried to allocate",
     "can't allocate memory",
     "STATUS_ALLOC_FAILED",
+    "CUDA error: out of memory",
     "MPS backend out of memory",
 )
 

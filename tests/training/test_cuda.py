@@ -145,6 +145,20 @@ def test_replayed_gradients_are_those_of_the_pass(store: Any, dropout: float) ->
     assert_recorded(graphed)
 
 
+def test_a_compiled_and_recorded_pass_is_the_pass(store: Any) -> None:
+    """With the same dropout: the compiler leaves the drawing of random numbers alone."""
+    plain = make_replicas(dropout=0.3)
+    compiled = make_replicas(dropout=0.3, compiled=True, cuda_graphs=True)
+    batch = next(stream(store))
+    for number in range(WARM_UP_PASSES + 3):
+        expected, found = backward(plain, batch), backward(compiled, batch)
+        assert found.tolist() == pytest.approx(expected.tolist(), rel=1e-4), number
+    gradients = compiled.parameters.master_gradients, plain.parameters.master_gradients
+    assert relative_error(*gradients) < 1e-3
+    assert compiled.graphed is not None
+    assert compiled.graphed.recordings
+
+
 def test_replays_draw_dropout_anew_and_go_on_from_a_saved_state(store: Any) -> None:
     replicas = make_replicas(dropout=0.3, cuda_graphs=True)
     batch = next(stream(store))
