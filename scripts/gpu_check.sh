@@ -188,7 +188,7 @@ train() {
 runs() {
     local small=()
     if [[ $DEVICE == cpu ]]; then
-        small=(model=tiny tokenizer.vocabulary_size=300 training.max_steps=2 training.validate_every=2
+        small=(model=tiny tokenizer.vocabulary_size=1000 training.max_steps=2 training.validate_every=2
             training.max_tokens_per_batch=512 training.validation_sentences=4)
     fi
     train multi30k multi30k_en-de test2016 test2016 120 training.max_minutes=1 "${small[@]}"
