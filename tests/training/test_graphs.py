@@ -68,20 +68,25 @@ def with_tape(replicas: Replicas) -> Tape:
 def test_every_replay_sees_its_own_batch_loss_scale_and_dropout(batches: list[DeviceBatch]) -> None:
     plain, taped = make_replicas(), make_replicas()
     tape = with_tape(taped)
-    results: list[tuple[Tensor, Tensor]] = []
     for number, batch in enumerate(batches):
         scale = 2.0 ** (number % 4)
-        results.append(
-            (
-                plain.backward(batch, label_smoothing=0.1, loss_scale=scale),
-                taped.backward(batch, label_smoothing=0.1, loss_scale=scale),
-            )
+        expected, found = (
+            replicas.backward(batch, label_smoothing=0.1, loss_scale=scale) for replicas in (plain, taped)
         )
-        assert torch.equal(plain.parameters.master_gradients, taped.parameters.master_gradients)
-    # Looked at in the end: a result must outlive the replays after it.
-    for expected, found in results:
         assert torch.equal(expected, found)
+        assert torch.equal(plain.parameters.master_gradients, taped.parameters.master_gradients)
     assert tape.recorded == len(SHAPES)
+
+
+def test_a_result_outlives_the_next_replay(batches: list[DeviceBatch]) -> None:
+    """Though a graph writes the results of all its replays to one place."""
+    replicas = make_replicas(dropout=0)
+    with_tape(replicas)
+    assert replicas.graphed
+    alike = [batch for batch in batches if batch.source_BS.shape == batches[0].source_BS.shape]
+    results = [replicas.graphed(batch, 0.1, 1.0) for batch in alike]
+    for batch, found in zip(alike, results, strict=True):
+        assert torch.equal(replicas.only_pass(batch, 0.1, 1.0), found)
 
 
 def test_another_label_smoothing_is_another_recording(batches: list[DeviceBatch]) -> None:
