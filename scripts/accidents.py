@@ -39,6 +39,8 @@ from typing import Any
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from nmt.training.run_folder import provenance
+
 ROOT = Path(__file__).resolve().parent.parent
 CHECKPOINT_EVERY, VALIDATE_EVERY, KEPT = 5, 7, 3
 DISK_MEGABYTES = 64
@@ -598,6 +600,11 @@ def main() -> int:
     arguments = parse()
     # So that the disk is unmounted.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    facts = provenance()
+    print(
+        f"seed {arguments.seed}, {arguments.precision}; commit {facts['commit']}, torch {facts['torch']},"
+        f" Python {facts['python']}"
+    )
     began = time.monotonic()
     with contextlib.ExitStack() as stack:
         if arguments.folder:
