@@ -464,7 +464,8 @@ def evidence(run: Run) -> dict[str, Any]:
         found[f"last {name}"] = {key: value.numpy().tobytes() for key, value in tensors.items()}
     for name in ("model.safetensors", "tokenizer.model", "config.yaml"):
         found[f"best {name}"] = (folder / "model" / name).read_bytes()
-    found["state"] = without(json.loads((last / "state.json").read_text()), "seconds")
+    clocks = ("seconds", "validation_seconds", "wait_seconds")
+    found["state"] = without(json.loads((last / "state.json").read_text()), *clocks)
     card = json.loads((folder / "model/card.json").read_text())
     found["best card.json"] = without(card, "written", "training_seconds")
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
