@@ -14,6 +14,7 @@ from nmt.model.transformer import Transformer
 from nmt.training.checkpoint import TrainState
 from nmt.training.distributed import Processes
 from nmt.training.loss import smoothed_cross_entropy
+from nmt.training.memory import release
 from nmt.training.tracking import Tracker
 
 
@@ -83,6 +84,8 @@ class Validator:
         self.model.eval()
         measured = self.loss(), self.decode()
         self.model.train()
+        # Beams of all lengths leave the memory in pieces that the next validation could not use.
+        release(self.loader.device)
         return measured
 
     @torch.no_grad()
