@@ -1,25 +1,10 @@
 """What a run takes of its device: the share of its speed, and memory."""
 
-import resource
-import sys
-from pathlib import Path
-
 import torch
 
 from nmt.data.batching import Work
 from nmt.training.interval import Interval
-
-
-def peak_resident_mb() -> float:
-    """The most main memory that this process has had, in MB of 10^6 bytes."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        # Linux hands `ru_maxrss` on to a program that a large process starts; VmHWM is this program's own.
-        for line in status.read_text(encoding="utf-8").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024 / 1e6
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+from nmt.training.memory import peak_bytes
 
 
 class Gauges:
@@ -43,7 +28,7 @@ class Gauges:
 
     def memory(self) -> dict[str, float]:
         """Peak memory in MB of 10^6 bytes: resident, and on CUDA allocated by tensors."""
-        peaks = {"memory/peak_resident_mb": peak_resident_mb()}
+        peaks = {"memory/peak_resident_mb": peak_bytes(torch.device("cpu")) / 1e6}
         if self.device.type == "cuda":
-            peaks["memory/peak_allocated_mb"] = torch.cuda.max_memory_allocated(self.device) / 1e6
+            peaks["memory/peak_allocated_mb"] = peak_bytes(self.device) / 1e6
         return peaks

@@ -58,6 +58,7 @@ def peak_bytes(device: torch.device) -> int:
         return torch.mps.driver_allocated_memory()
     status = Path("/proc/self/status")
     if status.exists():
+        # Linux hands `ru_maxrss` on to a program that a large process starts; VmHWM is this program's own.
         return _kilobytes(status, "VmHWM")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else 1024 * peak

@@ -124,10 +124,12 @@ def test_peak_memory_is_in_megabytes_of_this_program() -> None:
     """Of a program that a larger one has started: Linux gives `ru_maxrss` of both."""
     code = """
 import numpy as np
-from nmt.training.gauges import peak_resident_mb
-before = peak_resident_mb()
+import torch
+from nmt.training.memory import peak_bytes
+cpu = torch.device('cpu')
+before = peak_bytes(cpu) / 1e6
 block = np.ones(25_000_000)
-print(before, peak_resident_mb())
+print(before, peak_bytes(cpu) / 1e6)
 """
     large = np.ones(150_000_000)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
