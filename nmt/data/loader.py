@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from nmt.data.batching import BatchPlan, BatchShape, PackedBatch, build_batch, plan_epoch
+from nmt.data.batching import BatchPlan, BatchShape, PackedBatch, Work, build_batch, plan_epoch
 from nmt.data.store import PairStore
 
 # Batches built ahead of the one in use.
@@ -85,8 +85,9 @@ class DeviceBatch:
         tensors = {
             each.name: getattr(self, each.name)[rows] for each in fields(self) if each.name != "target_tokens"
         }
-        target_tokens = int((self.target_segments_BT[rows] > 0).sum())
-        return DeviceBatch(**tensors, target_tokens=target_tokens)
+        # From the host's count: asking the device would wait for it.
+        work = Work(*self.row_work[rows].sum(axis=0).tolist())
+        return DeviceBatch(**tensors, target_tokens=int(work.target_pieces))
 
     def model_input(self) -> dict[str, Tensor]:
         """The arguments of the model's forward pass."""
