@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 # Slots handled at once: the float32 copy of their logits stays in the processor's cache.
-CHUNK_SLOTS = 64
+CHUNK_SLOTS = 16
 
 
 class _SmoothedCrossEntropy(torch.autograd.Function):
@@ -31,19 +31,23 @@ class _SmoothedCrossEntropy(torch.autograd.Function):
         for start in range(0, len(logits_NV), chunk_slots):
             chunk = slice(start, start + chunk_slots)
             weight_n1, target_n1 = weight_N1[chunk], target_N[chunk, None]
-            logits_nV = logits_NV[chunk]
-            probability_nV = logits_nV.softmax(1, dtype=torch.float32)
-            # log sum exp(logits) from the largest of each row: softmax has done the exponentials already.
-            lse_n1 = logits_nV.amax(1, keepdim=True).float() - probability_nV.amax(1, keepdim=True).log()
-            nll_n1 = lse_n1 - logits_nV.gather(1, target_n1).float()
-            uniform_n1 = lse_n1 - logits_nV.mean(1, keepdim=True, dtype=torch.float32)
+            # In float32 these are the logits themselves, unless those must stay.
+            values_nV = logits_NV[chunk].to(torch.float32, copy=not ctx.needs_input_grad[0])
+            largest_n1 = values_nV.amax(1, keepdim=True)
+            mean_n1 = values_nV.mean(1, keepdim=True)
+            right_n1 = values_nV.gather(1, target_n1)
+            exponential_nV = values_nV.sub_(largest_n1).exp_()
+            sum_n1 = exponential_nV.sum(1, keepdim=True)
+            lse_n1 = largest_n1 + sum_n1.log()
+            nll_n1 = lse_n1 - right_n1
             plain += (weight_n1 * nll_n1).sum()
-            smoothed += (weight_n1 * ((1 - smoothing) * nll_n1 + smoothing * uniform_n1)).sum()
+            smoothed += (weight_n1 * ((1 - smoothing) * nll_n1 + smoothing * (lse_n1 - mean_n1))).sum()
             if ctx.needs_input_grad[0]:
                 # d loss / d logits = softmax - (1 - smoothing) [target] - smoothing / V
-                gradient_nV = probability_nV.sub_(smoothing / vocabulary)
-                gradient_nV.scatter_add_(1, target_n1, torch.full_like(lse_n1, smoothing - 1))
-                logits_nV.copy_(gradient_nV.mul_(weight_n1))
+                gradient_nV = exponential_nV.mul_(weight_n1 / sum_n1)
+                gradient_nV.sub_(weight_n1 * (smoothing / vocabulary))
+                gradient_nV.scatter_add_(1, target_n1, weight_n1 * (smoothing - 1))
+                logits_NV[chunk] = gradient_nV
         # From here on the tensor holds the gradient; nothing else may read it as logits.
         ctx.gradient_NV = logits_NV
         ctx.mark_non_differentiable(plain)
