@@ -63,3 +63,10 @@ class Linear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002, the name in torch.nn.Linear
         return linear(input, self.weight, self.bias)
+
+    def part(self, hidden: Tensor, start: int, stop: int) -> Tensor:
+        """Outputs from `start` to `stop` alone: rows of the weight that are a map of their own."""
+        sizes = [start, stop - start, self.out_features - stop]
+        _, weight, _ = torch.split(self.weight, sizes)
+        bias = None if self.bias is None else torch.split(self.bias, sizes)[1]
+        return linear(hidden, weight, bias)

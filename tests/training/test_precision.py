@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from nmt.training import precision
+from nmt.model import precision
 from nmt.training.config import Precision, Schedule, TrainingConfig
 from nmt.training.optim import FlatParameters, Optimizer
 from nmt.training.precision import LossScale, choose_dtype
