@@ -141,37 +141,26 @@ class Penalty:
 
 
 def expand(
-    pieces: tuple[Tensor, Tensor, Tensor],
-    log_probs_BW: Tensor,
-    *,
-    width: int,
-    must_end_B: Tensor,
-    end_id: int,
+    pieces: tuple[Tensor, Tensor, Tensor], *, vocabulary: int, width: int, must_end_B: Tensor, end_id: int
 ) -> Candidates:
     """The 2 x `width` best continuations of each sentence: a beam ends in one way only, so `width` can go on.
 
     `pieces` are what `best_pieces` finds. Where `must_end_B` is true, END is the only continuation. Of equals
-    the lower beam, then the lower piece comes first (which of several pieces equal to the last that is looked
-    at: as `topk` decides, by the beam's own logits alone).
+    the lower beam, then the lower piece comes first (which of several equal to the last one that is looked
+    at: as `topk` decides).
     """
-    step_BWK, ids_BWK, end_BW = pieces
-    # In the order of the pieces, so that the stable sort below breaks ties by beam and piece.
-    ids_BWK, order_BWK = ids_BWK.sort(dim=-1)
-    step_BWK = step_BWK.gather(-1, order_BWK).masked_fill_(must_end_B[:, None, None], -torch.inf)
-    step_BWK[..., 0] = torch.where(must_end_B[:, None], end_BW, step_BWK[..., 0])
-    ids_BWK[..., 0].masked_fill_(must_end_B[:, None], end_id)
-
-    log_probs_BWK = log_probs_BW.unsqueeze(-1) + step_BWK
-    log_probs_BC, order_BC = log_probs_BWK.flatten(1).sort(dim=-1, descending=True, stable=True)
-    log_probs_BC, order_BC = log_probs_BC[:, : 2 * width], order_BC[:, : 2 * width]
-    if (lacking := 2 * width - order_BC.shape[1]) > 0:
-        log_probs_BC = F.pad(log_probs_BC, (0, lacking), value=-torch.inf)
-        order_BC = F.pad(order_BC, (0, lacking))
-    return Candidates(
-        log_probs_BC=log_probs_BC,
-        origins_BC=order_BC // ids_BWK.shape[-1],
-        ids_BC=ids_BWK.flatten(1).gather(-1, order_BC),
+    values_BK, places_BK, end_BW = pieces
+    ends_BW = torch.arange(end_BW.shape[1], device=end_BW.device) * vocabulary + end_id
+    count = 2 * width
+    values_BC = torch.where(must_end_B[:, None], _padded(end_BW, count), _padded(values_BK, count))
+    places_BC = torch.where(
+        must_end_B[:, None], F.pad(ends_BW, (0, count - len(ends_BW))), _padded(places_BK, count, 0)
     )
+    # In the order of beams and pieces, so that the stable sort below breaks ties by them.
+    places_BC, order_BC = places_BC.sort(dim=-1)
+    values_BC, best_BC = values_BC.gather(1, order_BC).sort(dim=-1, descending=True, stable=True)
+    places_BC = places_BC.gather(1, best_BC)
+    return Candidates(values_BC, origins_BC=places_BC // vocabulary, ids_BC=places_BC % vocabulary)
 
 
 def keep(
@@ -225,6 +214,10 @@ def settled(
     if stopping is Stopping.count or kept.scores_BW.shape[1] == 1:
         return (worst_B > -torch.inf) | (best_B == -torch.inf)
     return worst_B >= penalty(best_B, max_lengths_B)
+
+
+def _padded(values_BK: Tensor, count: int, filling: float = -torch.inf) -> Tensor:
+    return F.pad(values_BK, (0, count - values_BK.shape[1]), value=filling)
 
 
 def _with_room(pieces_BWT: Tensor, room: int) -> Tensor:

@@ -1,6 +1,6 @@
-"""The most probable pieces of every beam, without a pass over the vocabulary more than it takes.
+"""The most probable continuations of a sentence's beams, in as few passes over the vocabulary as it takes.
 
-Shapes: N beams of all sentences, V vocabulary, K best pieces of one beam.
+Shapes: B rows (sentences), W beams, V vocabulary, M blocks of the vocabulary, K best pieces.
 """
 
 import torch
@@ -9,65 +9,77 @@ from torch import Tensor
 # Pieces whose maximum is taken first when the best of a vocabulary are looked for.
 _BLOCK = 64
 # Beams looked at together on a CPU: the float32 copy of their logits stays in the processor's cache.
-_CHUNK = 32
+_CHUNK = 64
 
 
 def best_pieces(
-    logits_BWV: Tensor, count: int, *, banned_ids: Tensor, end_id: int
+    logits_BWV: Tensor, log_probs_BW: Tensor, count: int, *, banned_ids: Tensor, end_id: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The `count` most probable pieces of every beam.
+    """The `count` most probable continuations of a sentence by one piece, over all its beams.
 
     Probabilities are the model's own, over the whole vocabulary, banned pieces included; float32, whatever
-    the logits are. The logits may be overwritten.
+    the logits are. The logits are overwritten.
+
+    Args:
+        log_probs_BW: of the beams, to which those of the pieces are added; -inf for empty ones.
 
     Returns:
-        Log-probabilities and ids, in no order, [B, W, K], and the log-probability of END [B, W].
+        Log-probabilities and places (beam x V + piece), in no order, [B, K], and the log-probability of each
+        beam if it ended [B, W].
     """
-    logits_NV = logits_BWV.flatten(0, 1)
-    chunk = _CHUNK if logits_NV.device.type == "cpu" else max(1, len(logits_NV))
-    found = [_best_of_chunk(each, count, banned_ids, end_id) for each in torch.split(logits_NV, chunk)]
-    log_probs_NK, ids_NK, end_N = (torch.cat(parts) for parts in zip(*found, strict=True))
+    end_BW = logits_BWV[..., end_id].float()
+    banned_BW = logits_BWV[..., banned_ids].float().logsumexp(-1)
+    logits_BWV.index_fill_(2, banned_ids, -torch.inf)
+    maxima_BWM, allowed_BW = _maxima_and_sums(logits_BWV)
+    offset_BW = log_probs_BW - torch.logaddexp(allowed_BW, banned_BW)
+    values_BK, places_BK = largest(logits_BWV, offset_BW, maxima_BWM, count)
+    end_BW += offset_BW
     # What is no number is impossible, so that a search over broken weights ends.
-    for log_probs in (log_probs_NK, end_N):
+    for log_probs in (values_BK, end_BW):
         log_probs.masked_fill_(log_probs.isnan(), -torch.inf)
+    return values_BK, places_BK, end_BW
+
+
+def _maxima_and_sums(logits_BWV: Tensor) -> tuple[Tensor, Tensor]:
+    """The greatest logit of each whole block, and the logarithm of the sum of all exponentials [B, W]."""
+    logits_NV = logits_BWV.flatten(0, 1)
+    maxima, sums = [], []
+    body = logits_NV.shape[1] // _BLOCK * _BLOCK
+    size = _CHUNK if logits_NV.device.type == "cpu" else max(1, len(logits_NV))
+    for chunk_nV in torch.split(logits_NV, size):
+        values_nV = chunk_nV.float()
+        maxima_nM = values_nV[:, :body].view(len(values_nV), -1, _BLOCK).amax(-1)
+        largest_n1 = torch.cat((maxima_nM, values_nV[:, body:]), 1).amax(1, keepdim=True)
+        if values_nV is chunk_nV:
+            values_nV = values_nV - largest_n1
+        else:
+            values_nV.sub_(largest_n1)
+        sums.append(largest_n1 + values_nV.exp_().sum(1, keepdim=True).log())
+        maxima.append(maxima_nM)
     shape = logits_BWV.shape[:2]
-    return log_probs_NK.view(*shape, -1), ids_NK.view(*shape, -1), end_N.view(shape)
+    return torch.cat(maxima).view(*shape, -1), torch.cat(sums).view(shape)
 
 
-def _best_of_chunk(
-    logits_NV: Tensor, count: int, banned_ids: Tensor, end_id: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    logits_NV = logits_NV.float()
-    banned_N1 = logits_NV[:, banned_ids].logsumexp(1, keepdim=True)
-    logits_NV.index_fill_(1, banned_ids, -torch.inf)
-    values_NK, ids_NK, largest_N1 = _largest(logits_NV, count)
-    end_N1 = logits_NV[:, end_id : end_id + 1]
-    sum_N1 = (logits_NV - largest_N1).exp_().sum(1, keepdim=True)
-    total_N1 = torch.logaddexp(largest_N1 + sum_N1.log(), banned_N1)
-    return values_NK - total_N1, ids_NK, (end_N1 - total_N1).squeeze(1)
+def largest(logits_BWV: Tensor, offset_BW: Tensor, maxima_BWM: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The `count` greatest sums of logit and offset and their places (beam x V + piece), [B, K] each.
 
-
-def _largest(logits_NV: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The `count` greatest values and their pieces, in no order, [N, K] each, and the greatest [N, 1].
-
-    Equal to `topk` over the vocabulary and two to three times as fast on a CPU: the winners lie in the
-    `count` blocks with the greatest maxima, or in the tail that fills no block.
+    Equal to `topk` over all beams and pieces and several times as fast: the winners lie in the `count` blocks
+    with the greatest maxima, or in the tails that fill no block.
     """
-    vocabulary = logits_NV.shape[1]
-    blocks = vocabulary // _BLOCK
-    if blocks <= 2 * count:
-        values_NK, ids_NK = logits_NV.topk(min(count, vocabulary), sorted=False)
-        return values_NK, ids_NK, values_NK.amax(1, keepdim=True)
-    body = logits_NV[:, : blocks * _BLOCK].view(len(logits_NV), blocks, _BLOCK)
-    tail = logits_NV[:, blocks * _BLOCK :]
-    block_NK1 = body.amax(dim=-1).topk(count, sorted=False).indices.unsqueeze(-1)
-    finalists = torch.cat((body.take_along_dim(block_NK1, dim=-2).flatten(-2), tail), dim=-1)
-    values_NK, places_NK = finalists.topk(count, sorted=False)
-    in_body_NK = places_NK < count * _BLOCK
-    winner_NK = block_NK1.squeeze(-1).gather(-1, (places_NK // _BLOCK).clamp(max=count - 1))
-    ids_NK = torch.where(
-        in_body_NK,
-        winner_NK * _BLOCK + places_NK % _BLOCK,
-        places_NK + (blocks - count) * _BLOCK,
-    )
-    return values_NK, ids_NK, values_NK.amax(1, keepdim=True)
+    rows, beams, vocabulary = logits_BWV.shape
+    logits = logits_BWV.view(rows, -1)
+    blocks = maxima_BWM.shape[2]
+    device = logits.device
+    if beams * blocks <= 2 * count:
+        sums = (logits_BWV.float() + offset_BW.unsqueeze(-1)).view(rows, -1)
+        return sums.topk(min(count, sums.shape[1]), sorted=False)
+    block_BK = (maxima_BWM + offset_BW.unsqueeze(-1)).view(rows, -1).topk(count, sorted=False).indices
+    first_BK = block_BK // blocks * vocabulary + block_BK % blocks * _BLOCK
+    place = (first_BK.unsqueeze(-1) + torch.arange(_BLOCK, device=device)).view(rows, -1)
+    if vocabulary > blocks * _BLOCK:
+        tail = torch.arange(blocks * _BLOCK, vocabulary, device=device)
+        tails = (torch.arange(beams, device=device)[:, None] * vocabulary + tail).flatten()
+        place = torch.cat((place, tails.expand(rows, -1)), dim=1)
+    sums = logits.gather(1, place).float() + offset_BW.gather(1, place // vocabulary)
+    values_BK, chosen_BK = sums.topk(count, sorted=False)
+    return values_BK, place.gather(1, chosen_BK)

@@ -135,8 +135,14 @@ class BeamSearch(Generic[C]):
         rules, beams = self.rules, batch.beams
         batch.make_room(self.longest + 1)
         candidates = expand(
-            best_pieces(logits_BWV, 2 * rules.beam_size, banned_ids=self.banned_ids, end_id=rules.end_id),
-            beams.log_probs_BW[:, : logits_BWV.shape[1]],
+            best_pieces(
+                logits_BWV,
+                beams.log_probs_BW[:, : logits_BWV.shape[1]],
+                2 * rules.beam_size,
+                banned_ids=self.banned_ids,
+                end_id=rules.end_id,
+            ),
+            vocabulary=logits_BWV.shape[2],
             width=rules.beam_size,
             must_end_B=batch.max_lengths_B <= batch.positions_B + 1,
             end_id=rules.end_id,

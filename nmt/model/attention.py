@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from nmt.model.cache import LayerCache, Places
+from nmt.model.cache import LayerCache
 from nmt.model.dropout import Dropout
 from nmt.model.linear import Linear
 
@@ -68,10 +68,10 @@ class MultiHeadAttention(nn.Module):
             key, value = self.project_memory(memory_BSD)
         return self.merge_heads(dot_product_attention(query, key, value, mask, self.dropout))
 
-    def step(self, hidden_BWD: Tensor, cache: LayerCache, places: Places, mask_B1WL: Tensor) -> Tensor:
-        """Self-attention of one new position per beam over those it descends from; appends to `cache`."""
+    def step(self, hidden_BWD: Tensor, cache: LayerCache, first_entry: int, mask_B1WL: Tensor) -> Tensor:
+        """Self-attention of one new position per beam over those it descends from; writes to `cache`."""
         query_BHWK, key_BHWK, value_BHWK = self.split_heads(self.in_projection(hidden_BWD), 3)
-        keys_BHLK, values_BHLK = cache.append(key_BHWK, value_BHWK, places)
+        keys_BHLK, values_BHLK = cache.write(key_BHWK, value_BHWK, first_entry)
         return self.merge_heads(
             dot_product_attention(query_BHWK, keys_BHLK, values_BHLK, mask_B1WL, self.dropout)
         )
@@ -80,12 +80,7 @@ class MultiHeadAttention(nn.Module):
         """Cross-attention of one position per beam. The beams of a sentence lie in the query
         dimension, so that they share the sentence's keys and values."""
         (query_BHWK,) = self.project_query(hidden_BWD)
-        length = mask_B11S.shape[-1]
-        keys_BHSK = cache.memory_keys_BHSK[:, :, :length]
-        values_BHSK = cache.memory_values_BHSK[:, :, :length]
-        return self.merge_heads(
-            dot_product_attention(query_BHWK, keys_BHSK, values_BHSK, mask_B11S, self.dropout)
-        )
+        return self.merge_heads(dot_product_attention(query_BHWK, *cache.memory(), mask_B11S, self.dropout))
 
     def project_query(self, hidden_BTD: Tensor) -> tuple[Tensor, ...]:
         """Queries alone, as a tuple of one tensor [B, H, T, K]."""

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nmt.model.attention import MultiHeadAttention
-from nmt.model.cache import LayerCache, Places
+from nmt.model.cache import LayerCache
 from nmt.model.config import Activation, NormKind, NormPlacement, Positions, TransformerConfig
 from nmt.model.dropout import Dropout
 from nmt.model.linear import Linear
@@ -150,22 +150,21 @@ class DecoderLayer(nn.Module):
         output: Tensor = self.feed_forward_residual(hidden_BTD, self.feed_forward)
         return output
 
-    def start_cache(self, memory_BSD: Tensor, beam_size: int) -> LayerCache:
-        """Cross-attention keys and values of the memory, and room for the positions to come."""
-        keys_BHSK, values_BHSK = self.cross_attention.project_memory(memory_BSD)
-        return LayerCache(keys_BHSK.contiguous(), values_BHSK.contiguous(), beam_size)
+    def start_cache(self, memory_BSD: Tensor) -> LayerCache:
+        """Cross-attention keys and values of the memory."""
+        return LayerCache(*self.cross_attention.project_memory(memory_BSD))
 
     def step(
         self,
         hidden_BWD: Tensor,
         cache: LayerCache,
-        places: Places,
+        first_entry: int,
         mask_B1WL: Tensor,
         memory_mask_B11S: Tensor,
     ) -> Tensor:
         """One new position of every beam, [B, W, D] -> [B, W, D]; appends to `cache`."""
         hidden_BWD = self.attention_residual(
-            hidden_BWD, lambda normed: self.attention.step(normed, cache, places, mask_B1WL)
+            hidden_BWD, lambda normed: self.attention.step(normed, cache, first_entry, mask_B1WL)
         )
         hidden_BWD = self.cross_attention_residual(
             hidden_BWD, lambda normed: self.cross_attention.step_memory(normed, cache, memory_mask_B11S)

@@ -30,32 +30,43 @@ def expand_one(
     logits: list[list[float]], log_probs: list[float], **changes: object
 ) -> list[tuple[float, int, int]]:
     settings = {"must_end_B": torch.tensor([False]), "end_id": END, "width": len(log_probs)} | changes
-    pieces = best_pieces(torch.tensor([logits]), 2 * len(log_probs), banned_ids=torch.tensor([0]), end_id=END)
-    found = expand(pieces, torch.tensor([log_probs]), **settings)  # type: ignore[arg-type]
+    pieces = best_pieces(
+        torch.tensor([logits]),
+        torch.tensor([log_probs]),
+        2 * len(log_probs),
+        banned_ids=torch.tensor([0]),
+        end_id=END,
+    )
+    found = expand(pieces, vocabulary=len(logits[0]), **settings)  # type: ignore[arg-type]
     columns = (found.log_probs_BC[0].tolist(), found.origins_BC[0].tolist(), found.ids_BC[0].tolist())
     return list(zip(*columns, strict=True))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("vocabulary", [5, 64, 700, 1279, 1280, 1281, 1343, 5000])
-@pytest.mark.parametrize("count", [2, 10])
-def test_best_pieces_are_those_of_the_whole_softmax(vocabulary: int, count: int, dtype: torch.dtype) -> None:
-    logits_BWV = torch.randn(13, 3, vocabulary, generator=torch.Generator().manual_seed(vocabulary)).to(dtype)
-    log_probs_BWV = logits_BWV.float().log_softmax(-1)
+@pytest.mark.parametrize(("beams", "count"), [(1, 2), (1, 10), (5, 10)])
+def test_best_pieces_are_those_of_the_whole_softmax(
+    vocabulary: int, beams: int, count: int, dtype: torch.dtype
+) -> None:
+    generator = torch.Generator().manual_seed(vocabulary)
+    logits_BWV = torch.randn(27, beams, vocabulary, generator=generator).to(dtype)
+    log_probs_BW = torch.randn(27, beams, generator=generator)
+    log_probs_BW[3, 0] = -torch.inf
+    log_probs_BWV = logits_BWV.float().log_softmax(-1) + log_probs_BW.unsqueeze(-1)
     banned = torch.tensor([0, 1, 2])
-    values, ids, end = best_pieces(logits_BWV.clone(), count, banned_ids=banned, end_id=END)
+    values, places, end = best_pieces(logits_BWV.clone(), log_probs_BW, count, banned_ids=banned, end_id=END)
     assert values.dtype == torch.float32
     torch.testing.assert_close(end, log_probs_BWV[..., END])
-    torch.testing.assert_close(log_probs_BWV.gather(-1, ids)[values > EMPTY], values[values > EMPTY])
     log_probs_BWV[..., banned] = -torch.inf
-    expected = log_probs_BWV.topk(min(count, vocabulary))
+    torch.testing.assert_close(log_probs_BWV.flatten(1).gather(1, places), values)
+    expected = log_probs_BWV.flatten(1).topk(min(count, beams * vocabulary))
     torch.testing.assert_close(values.sort(descending=True).values, expected.values)
 
 
 def test_logits_as_large_as_floats_get_are_no_trouble() -> None:
     logits = torch.tensor([[[0.0, 1e30, 3e4, -1e30, 3e4, 2.9e4]]])
-    values, ids, _ = best_pieces(logits, 2, banned_ids=torch.tensor([0]), end_id=END)
-    assert ids[0, 0, values[0, 0].argmax()] == 1
+    values, places, _ = best_pieces(logits, torch.zeros(1, 1), 2, banned_ids=torch.tensor([0]), end_id=END)
+    assert places[0, values[0].argmax()] == 1
     assert values.max() == 0
 
 
