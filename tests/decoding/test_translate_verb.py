@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -71,7 +70,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         source_vocabulary_size=sizes[0],
         target_vocabulary_size=sizes[1],
         model=config,
-        decoding=asdict(DecodingConfig(beam_size=2, max_length_ratio=0, max_length_offset=5)),
+        decoding=DecodingConfig(beam_size=2, max_length_ratio=0, max_length_offset=5).plain(),
     )
     weights = {name: 3 * parameter.detach() for name, parameter in transformer.named_parameters()}
     bundle.write(folder, settings=settings, tokenizer=tokenizer, weights=weights, card={})

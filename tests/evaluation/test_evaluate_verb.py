@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
 
@@ -68,7 +67,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         source_vocabulary_size=size,
         target_vocabulary_size=size,
         model=config,
-        decoding=asdict(DECODING),
+        decoding=DECODING.plain(),
         test={name: {"source": f"{name}.en", "target": f"{name}.de"} for name in ("one", "two")},
     )
     weights = {name: parameter.detach() for name, parameter in model.named_parameters()}
@@ -115,7 +114,7 @@ def test_the_file_says_how_the_scores_were_obtained(folder: Path) -> None:
     found = json.loads(written.read_text(encoding="utf-8"))
     weights = (folder / "run" / "model" / "model.safetensors").read_bytes()
     assert found["weights_sha256"] == sha256(weights).hexdigest()
-    assert found["decoding"] == asdict(DECODING) | {"beam_size": 1}
+    assert found["decoding"] == DECODING.plain() | {"beam_size": 1}
     assert (found["model"], found["device"], found["dtype"]) == ("run/model", "cpu", "float32")
     assert found["threads"] == 1
     assert {"python", "torch", "sacrebleu", "sentencepiece"} <= found["versions"].keys()
@@ -160,7 +159,7 @@ def test_every_score_of_the_table_stands_beside_its_signature() -> None:
     evaluation = Evaluation(
         model="runs/x/model",
         weights_sha256="0123456789abcdef",
-        decoding=asdict(DECODING),
+        decoding=DECODING.plain(),
         device="cpu",
         dtype="float32",
         threads=1,
