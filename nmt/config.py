@@ -13,8 +13,9 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from nmt.data.config import CorpusConfig, DataConfig, TokenizerConfig
+from nmt.data.config import CorpusConfig, DataConfig, TestSetConfig, TokenizerConfig
 from nmt.decoding.config import DecodingConfig
+from nmt.evaluation.config import CheckpointChoice, ScoringConfig
 from nmt.model.config import Positions, TiedEmbeddings, TransformerConfig
 from nmt.training.config import Device, ModelWeights, TrainingConfig
 
@@ -81,7 +82,7 @@ class PrepareConfig:
 class EvaluationDataConfig:
     """Test sets by name; none means those recorded in the model folder."""
 
-    test: dict[str, CorpusConfig] = field(default_factory=dict)
+    test: dict[str, TestSetConfig] = field(default_factory=dict)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -90,9 +91,14 @@ class EvaluateConfig:
 
     # Run folder, checkpoint or model folder.
     model: str = MISSING
+    # Evaluate every checkpoint of the run instead of its best model.
+    checkpoints: CheckpointChoice = CheckpointChoice.none
     data: EvaluationDataConfig = field(default_factory=EvaluationDataConfig)
-    # JSON file for the scores.
+    # JSON file for the scores; the sentences are written beside it.
     output: str | None = None
+    # SVG, PNG or PDF file for the scores of checkpoints; null is beside the JSON file.
+    plot: str | None = None
+    scoring: ScoringConfig = field(default_factory=ScoringConfig)
     decoding: DecodingConfig = field(default_factory=DecodingConfig)
     device: Device = Device.auto
     # CPU threads; 0 takes every core.
@@ -102,6 +108,53 @@ class EvaluateConfig:
         _check_threads(self.threads)
         for name, corpus in self.data.test.items():
             _check_corpus(corpus, f"data.test.{name}")
+        if self.plot is not None and self.checkpoints is CheckpointChoice.none:
+            raise ValueError("plot draws scores by step, which needs checkpoints=all")
+        if self.plot is not None and not self.plot.lower().endswith((".svg", ".png", ".pdf")):
+            raise ValueError(f"plot={self.plot}: the name must end in .svg, .png or .pdf")
+
+
+@dataclass(kw_only=True, slots=True)
+class CompareConfig:
+    """Settings of `nmt compare`."""
+
+    # Runs, model folders, saved evaluations (.json) and files of translations; the first is compared with the others.
+    systems: list[str] = field(default_factory=list)
+    # For files of translations, and in place of the test sets that the others were evaluated on.
+    data: EvaluationDataConfig = field(default_factory=EvaluationDataConfig)
+    # Language of the references of files of translations, which decides on the tokenizer.
+    target_language: str = ""
+    # Sentences that are listed, of gains and of losses each.
+    show: int = 3
+    # Shuffles of the test of significance.
+    trials: int = 10000
+    # JSON file for all figures.
+    output: str | None = None
+    scoring: ScoringConfig = field(default_factory=ScoringConfig)
+    device: Device = Device.auto
+    # CPU threads; 0 takes every core.
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        _check_threads(self.threads)
+        for name, corpus in self.data.test.items():
+            _check_corpus(corpus, f"data.test.{name}")
+        if not 2 <= len(self.systems) <= 26:
+            raise ValueError(
+                f"nmt compare takes 2 to 26 systems, not {len(self.systems)}: nmt compare A B [C ...], each a run,"
+                " model folder, saved evaluation or file of translations"
+            )
+        if self.show < 0:
+            raise ValueError(f"show must not be negative, not {self.show}")
+        if self.trials < 100:
+            raise ValueError(f"trials must be at least 100, not {self.trials}")
+
+
+@dataclass(kw_only=True, slots=True)
+class RunsConfig:
+    """Settings of `nmt runs`."""
+
+    folder: str = "runs"
 
 
 @dataclass(kw_only=True, slots=True)
@@ -164,6 +217,8 @@ SCHEMAS: dict[str, type[Any]] = {
     "evaluate": EvaluateConfig,
     "translate": TranslateConfig,
     "average": AverageConfig,
+    "compare": CompareConfig,
+    "runs": RunsConfig,
 }
 
 
@@ -175,7 +230,8 @@ def register_schemas() -> None:
     """
     store = ConfigStore.instance()
     store.store(name="train_schema", node=TrainConfig)
-    store.store(name="average_schema", node=AverageConfig)
+    for verb in ("average", "compare", "runs"):
+        store.store(name=f"{verb}_schema", node=SCHEMAS[verb])
     for verb in ("evaluate", "translate"):
         schema = OmegaConf.structured(SCHEMAS[verb])
         for name in schema.decoding:
@@ -239,19 +295,20 @@ def _check_corpora(data: DataConfig) -> None:
 
 def _check_corpus(corpus: CorpusConfig, name: str) -> None:
     """Exactly one of text files, tables and a data set."""
-    for side in ("source", "target", "table"):
-        value = getattr(corpus, side)
+    for side in ("source", "target", "table", "references"):
+        value = getattr(corpus, side, None)
         paths = value if isinstance(value, list) else [] if value is None else [value]
         if value == [] or not all(isinstance(path, str) and path for path in paths):
             raise ValueError(f"{name}.{side} must be a path or a list of paths, not {value!r}")
     if (corpus.source is None) != (corpus.target is None):
         given, absent = ("source", "target") if corpus.target is None else ("target", "source")
         raise ValueError(f"{name}.{given} is set but {name}.{absent} is not: text files come in pairs")
-    kinds = [kind for kind in ("source", "table", "dataset") if getattr(corpus, kind) is not None]
+    kinds = ["source", "table", "dataset", "sacrebleu"]
+    kinds = [kind for kind in kinds if getattr(corpus, kind, None) is not None]
     if not kinds:
         raise ValueError(
             f"{name} is not set: give {name}.source=FILE and {name}.target=FILE, or {name}.table=FILE,"
-            f" or {name}.dataset=NAME"
+            f" or {name}.dataset=NAME{f', or {name}.sacrebleu=NAME' if isinstance(corpus, TestSetConfig) else ''}"
         )
     if len(kinds) > 1:
         raise ValueError(f"{name} takes one of {', '.join(kinds)}; set the others to null")

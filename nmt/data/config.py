@@ -29,6 +29,19 @@ class CorpusConfig:
 
 
 @dataclass(kw_only=True, slots=True)
+class TestSetConfig(CorpusConfig):
+    """Where a test set comes from: as any corpus, or by the name that sacrebleu knows it under."""
+
+    # A class of this name is no test of pytest.
+    __test__ = False
+
+    # Further references of the same sources: text files, each with one line per source line.
+    references: Any = None
+    # Such as wmt14/full; the languages are those of the model. Fetched from the network when used first.
+    sacrebleu: str | None = None
+
+
+@dataclass(kw_only=True, slots=True)
 class CleaningConfig:
     """Which training pairs are dropped. Every rule counts what it removed."""
 
@@ -71,7 +84,7 @@ class DataConfig:
     target_language: str = "target"
     train: CorpusConfig = field(default_factory=CorpusConfig)
     valid: CorpusConfig = field(default_factory=CorpusConfig)
-    test: dict[str, CorpusConfig] = field(default_factory=dict)
+    test: dict[str, TestSetConfig] = field(default_factory=dict)
     cleaning: CleaningConfig = field(default_factory=CleaningConfig)
     demo: DemoConfig | None = None
     # Prepared data is kept here under a fingerprint of inputs and settings.

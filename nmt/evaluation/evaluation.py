@@ -1,142 +1,286 @@
-"""Evaluation of a model on test sets: scores with all that it takes to get the same numbers again."""
+"""Evaluation of a system on test sets: scores with all that it takes to get the same numbers again."""
 
-import hashlib
-import importlib.metadata
-import json
 import os
 import platform
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+import numpy as np
 
-from nmt.decoding.translator import Translator
-from nmt.evaluation.metrics import Score, score
+from nmt.data.test_sets import TestSet
+from nmt.evaluation.comet import Comet
+from nmt.evaluation.config import METRICS, ScoringConfig
+from nmt.evaluation.metrics import Score, Scorer, scores_of
+from nmt.evaluation.rates import Rates, measure_rates
+from nmt.evaluation.resampling import SEED
+from nmt.evaluation.statistics import Array
 
-_PACKAGES = ("nmt", "torch", "sentencepiece", "sacrebleu")
+if TYPE_CHECKING:
+    from nmt.decoding.translator import Translator
 
 
 @dataclass(kw_only=True, slots=True)
-class ScoredSet:
+class Decoded:
+    """What a system made of a source."""
+
+    text: str
+    # Of the pieces of the translation by the model, in nats; None when it is not known.
+    log_probability: float | None = None
+    # Pieces of the translation without that of its end; None when they are not known.
+    pieces: int | None = None
+
+
+@dataclass(kw_only=True, slots=True)
+class EvaluationSentence:
+    """A sentence of a test set and its translation."""
+
+    source: str
+    references: list[str]
+    hypothesis: str
+    # As in `Decoded`.
+    log_probability: float | None
+    pieces: int | None
+    # What it adds to each metric, by the metric's name: see `nmt.evaluation.statistics`.
+    statistics: dict[str, list[float]]
+
+
+@dataclass(kw_only=True, slots=True)
+class EvaluatedSet:
     """The scores of one test set."""
 
     name: str
-    sentences: int
+    # Files, or the name of a set of sacrebleu or of the hub.
+    origin: list[str]
+    # Hashes of the sources and of the references, see `nmt.data.test_sets`.
+    source_hash: str
+    reference_hash: str
+    references_per_sentence: int
+    # Of BLEU.
+    tokenizer: str
     scores: list[Score]
-    # Wall-clock time of translating, scoring not included.
-    seconds: float
+    rates: Rates
+    # Wall-clock time of translating, scoring not included; None for a file of translations.
+    seconds: float | None
+    sentences: list[EvaluationSentence]
 
     @property
-    def sentences_per_second(self) -> float:
+    def sentences_per_second(self) -> float | None:
         """Speed of translating."""
-        return self.sentences / max(self.seconds, 1e-9)
+        return None if self.seconds is None else len(self.sentences) / max(self.seconds, 1e-9)
+
+    @property
+    def hashes(self) -> tuple[str, str]:
+        """What makes it the test set that it is."""
+        return self.source_hash, self.reference_hash
+
+    def test_set(self) -> TestSet:
+        """The texts that were translated and compared with."""
+        return TestSet(
+            name=self.name,
+            sources=[each.source for each in self.sentences],
+            references=[each.references for each in self.sentences],
+            origin=self.origin,
+        )
+
+    def score(self, name: str) -> Score | None:
+        """The score of one metric."""
+        return next((score for score in self.scores if score.name == name), None)
+
+    def statistics(self) -> dict[str, Array]:
+        """The statistics [N, K] by metric."""
+        names = self.sentences[0].statistics if self.sentences else {}
+        return {name: np.array([each.statistics[name] for each in self.sentences]) for name in names}
+
+
+@dataclass(kw_only=True, slots=True)
+class Provenance:
+    """Where the translations of an evaluation come from."""
+
+    # The model folder, or the file of translations.
+    system: str
+    # SHA-256 by name: weights, tokenizer and settings of the model, or the file of translations.
+    files: dict[str, str]
+    source_language: str = ""
+    target_language: str = ""
+    # Settings of decoding; nothing is known of a file of translations.
+    decoding: dict[str, Any] = field(default_factory=dict)
+    device: str = ""
+    dtype: str = ""
+    threads: int = 0
+    # Processor, cores and operating system.
+    hardware: dict[str, Any] = field(default_factory=dict)
+    # Commit of nmt and versions of it, of Python and of packages.
+    software: dict[str, Any] = field(default_factory=dict)
+    # What the model's card says: step, experiment, seed, data.
+    card: dict[str, Any] = field(default_factory=dict)
+    # Settings of its training by dotted name, where the run folder is at hand.
+    training: dict[str, Any] = field(default_factory=dict)
+    # Resampled test sets behind each interval, and the seed that they are drawn with.
+    resamples: int = 0
+    resampling_seed: int = SEED
+    date: str = ""
+
+    @property
+    def seed(self) -> int | None:
+        """The seed of the training."""
+        seed = self.training.get("seed", self.card.get("seed"))
+        return seed if isinstance(seed, int) else None
 
 
 @dataclass(kw_only=True, slots=True)
 class Evaluation:
-    """The scores of a model and where they come from."""
+    """The scores of a system and where they come from."""
 
-    model: str
-    weights_sha256: str
-    decoding: dict[str, Any]
-    device: str
-    dtype: str
-    threads: int
-    versions: dict[str, str]
-    date: str
-    test_sets: list[ScoredSet]
+    provenance: Provenance
+    test_sets: list[EvaluatedSet]
 
-    def as_json(self) -> str:
-        """Everything, readable by programs."""
-        content = asdict(self)
-        for found, own in zip(content["test_sets"], self.test_sets, strict=True):
-            found["sentences_per_second"] = own.sentences_per_second
-        return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    def test_set(self, name: str) -> EvaluatedSet | None:
+        """The test set of that name."""
+        return next((each for each in self.test_sets if each.name == name), None)
 
-    def as_table(self) -> str:
-        """The scores, one per line, each with its signature, and how they were obtained."""
-        rows = [("test set", "sentences", "metric", "score", "signature")]
-        for own in self.test_sets:
-            for place, found in enumerate(own.scores):
-                name, count = ("", "") if place else (own.name, f"{own.sentences:,}")
-                rows.append((name, count, found.name, f"{found.value:.2f}", found.signature))
-        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        # Numbers end, words begin in one column.
-        aligned = [f"{{:{side}{width}}}" for side, width in zip("<><><", widths, strict=True)]
-        lines = ["  ".join(aligned).format(*row).rstrip() for row in rows]
-        seconds = sum(own.seconds for own in self.test_sets)
-        speed = sum(own.sentences for own in self.test_sets) / max(seconds, 1e-9)
-        origin = (
-            f"model {self.model}, weights sha256:{self.weights_sha256[:12]},"
-            f" beam {self.decoding['beam_size']}, length penalty {self.decoding['length_penalty']:g},"
-            f" {self.dtype} on {self.device}, {seconds:.1f} s ({speed:.1f} sentences/s)"
+
+@dataclass(slots=True)
+class Scoring:
+    """Test sets with the metrics that read their references once, for any number of systems."""
+
+    test_sets: Sequence[TestSet]
+    scorers: dict[str, Scorer]
+    comet: Comet | None
+    resamples: int
+
+    @classmethod
+    def of(
+        cls, test_sets: Sequence[TestSet], config: ScoringConfig, *, language: str, metrics: Sequence[str] = ()
+    ) -> "Scoring":
+        """
+        Args:
+            language: that of the references.
+            metrics: those that are taken when the settings name none; all by default.
+
+        Raises:
+            MetricError: a metric or its tokenizer cannot be had.
+        """
+        chosen = config.metrics or list(metrics) or list(METRICS)
+        return cls(
+            test_sets=test_sets,
+            scorers={
+                each.name: Scorer(
+                    each.references, language=language, metrics=chosen, tokenizer=config.tokenizer
+                )
+                for each in test_sets
+            },
+            comet=Comet.load(config.comet) if config.comet is not None else None,
+            resamples=config.resamples,
         )
-        return "\n".join([*lines, origin])
+
+    def score(self, test_set: TestSet, decoded: Sequence[Decoded], seconds: float | None) -> EvaluatedSet:
+        """Score the translations of a test set."""
+        scorer = self.scorers[test_set.name]
+        texts = [each.text for each in decoded]
+        statistics, signatures = scorer.statistics(texts), dict(scorer.signatures)
+        if self.comet is not None:
+            statistics["COMET"] = self.comet.statistics(test_set.sources, test_set.references, texts)
+            signatures["COMET"] = self.comet.signature(len(test_set.references[0]))
+        rows = {name: matrix.tolist() for name, matrix in statistics.items()}
+        return EvaluatedSet(
+            name=test_set.name,
+            origin=test_set.origin,
+            source_hash=test_set.source_hash(),
+            reference_hash=test_set.reference_hash(),
+            references_per_sentence=len(test_set.references[0]),
+            tokenizer=scorer.tokenizer,
+            scores=scores_of(statistics, signatures, resamples=self.resamples),
+            rates=measure_rates(test_set.sources, test_set.references, texts),
+            seconds=seconds,
+            sentences=[
+                EvaluationSentence(
+                    source=source,
+                    references=references,
+                    hypothesis=own.text,
+                    log_probability=own.log_probability,
+                    pieces=own.pieces,
+                    statistics={name: rows[name][number] for name in rows},
+                )
+                for number, (source, references, own) in enumerate(
+                    zip(test_set.sources, test_set.references, decoded, strict=True)
+                )
+            ],
+        )
 
 
 def evaluate(
-    translator: Translator,
-    test_sets: Mapping[str, tuple[list[str], list[str]]],
-    *,
-    weights: Path,
-    progress: bool = False,
+    translator: "Translator", scoring: Scoring, provenance: Provenance, *, progress: bool = False
 ) -> Evaluation:
-    """Translate each test set (sources and references by name) and score it.
-
-    `weights` is the file that the translator's model was loaded from.
-    """
+    """Translate each test set and score it."""
     scored = []
-    for name, (sources, references) in test_sets.items():
+    for test_set in scoring.test_sets:
         start = time.perf_counter()
-        translations = translator.translate(sources, progress=progress)
-        seconds = time.perf_counter() - start
-        scores = score(translations, references)
-        scored.append(ScoredSet(name=name, sentences=len(sources), scores=scores, seconds=seconds))
-    with weights.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        decoded = decode(translator, test_set.sources, progress=progress)
+        scored.append(scoring.score(test_set, decoded, time.perf_counter() - start))
+    return Evaluation(provenance=stamp(provenance, scoring), test_sets=scored)
+
+
+def evaluate_outputs(
+    outputs: Mapping[str, Sequence[str]], scoring: Scoring, provenance: Provenance
+) -> Evaluation:
+    """Score translations that are there already, by the name of the test set."""
+    scored = [
+        scoring.score(each, [Decoded(text=text) for text in outputs[each.name]], None)
+        for each in scoring.test_sets
+        if each.name in outputs
+    ]
+    return Evaluation(provenance=stamp(provenance, scoring), test_sets=scored)
+
+
+def rescore(evaluation: Evaluation, scoring: Scoring) -> Evaluation:
+    """Score the saved translations of the test sets of `scoring` by its metrics."""
+    scored = []
+    for test_set in scoring.test_sets:
+        own = evaluation.test_set(test_set.name)
+        assert own is not None
+        decoded = [
+            Decoded(text=each.hypothesis, log_probability=each.log_probability, pieces=each.pieces)
+            for each in own.sentences
+        ]
+        scored.append(scoring.score(test_set, decoded, own.seconds))
     return Evaluation(
-        model=str(weights.parent),
-        weights_sha256=digest,
-        decoding=asdict(translator.config),
-        device=_device_name(translator.device),
-        dtype=str(translator.model.dtype).removeprefix("torch."),
-        threads=torch.get_num_threads(),
-        versions=_versions(),
-        date=datetime.now(UTC).isoformat(timespec="seconds"),
-        test_sets=scored,
+        provenance=replace(evaluation.provenance, resamples=scoring.resamples), test_sets=scored
     )
 
 
-def write_json(evaluation: Evaluation, path: Path) -> None:
-    """Write the evaluation, whole or not at all.
+def decode(translator: "Translator", sources: Sequence[str], *, progress: bool = False) -> list[Decoded]:
+    """All that scoring wants from the translator, which is used nowhere else here."""
+    texts = translator.translate(sources, progress=progress)
+    pieces = translator.tokenizer.encode_target(texts)
+    return [Decoded(text=text, pieces=len(own) - 1) for text, own in zip(texts, pieces, strict=True)]
 
-    Raises:
-        OSError: the folder is missing or cannot be written to.
-    """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+
+def stamp(provenance: Provenance, scoring: Scoring) -> Provenance:
+    """Add the facts of the moment to where translations come from."""
+    provenance.hardware = provenance.hardware or hardware()
+    provenance.resamples = scoring.resamples
+    provenance.date = datetime.now(UTC).isoformat(timespec="seconds")
+    return provenance
+
+
+def hardware() -> dict[str, Any]:
+    """The machine that this runs on."""
+    return {
+        "processor": _processor_name(),
+        "processors": os.cpu_count(),
+        "platform": platform.platform(),
+        "machine": platform.node(),
+    }
+
+
+def _processor_name() -> str:
     try:
-        with partial.open("x", encoding="utf-8") as file:
-            file.write(evaluation.as_json())
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-
-
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:  # run from a source tree
-            continue
-    return versions
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
