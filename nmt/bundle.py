@@ -161,7 +161,7 @@ def load(path: str | Path, *, device: torch.device, dtype: torch.dtype = torch.f
 
 
 def exchange_weights(loaded: Bundle, path: str | Path) -> None:
-    """Put the weights of another folder of the same model and tokenizer in the place of those that are loaded.
+    """Load the weights of another folder of the same model and tokenizer in the place of the present ones.
 
     Raises:
         BundleError: a file is missing or damaged, or of another model or tokenizer.

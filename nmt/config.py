@@ -118,7 +118,7 @@ class EvaluateConfig:
 class CompareConfig:
     """Settings of `nmt compare`."""
 
-    # Runs, model folders, saved evaluations (.json) and files of translations; the first is compared with the others.
+    # Runs, model folders, saved evaluations (.json), files of translations; the others meet the first.
     systems: list[str] = field(default_factory=list)
     # For files of translations, and in place of the test sets that the others were evaluated on.
     data: EvaluationDataConfig = field(default_factory=EvaluationDataConfig)
@@ -141,8 +141,8 @@ class CompareConfig:
             _check_corpus(corpus, f"data.test.{name}")
         if not 2 <= len(self.systems) <= 26:
             raise ValueError(
-                f"nmt compare takes 2 to 26 systems, not {len(self.systems)}: nmt compare A B [C ...], each a run,"
-                " model folder, saved evaluation or file of translations"
+                f"nmt compare takes 2 to 26 systems, not {len(self.systems)}: nmt compare A B [C ...], each a"
+                " run, model folder, saved evaluation or file of translations"
             )
         if self.show < 0:
             raise ValueError(f"show must not be negative, not {self.show}")
@@ -306,9 +306,10 @@ def _check_corpus(corpus: CorpusConfig, name: str) -> None:
     kinds = ["source", "table", "dataset", "sacrebleu"]
     kinds = [kind for kind in kinds if getattr(corpus, kind, None) is not None]
     if not kinds:
+        named = f", or {name}.sacrebleu=NAME" if isinstance(corpus, TestSetConfig) else ""
         raise ValueError(
             f"{name} is not set: give {name}.source=FILE and {name}.target=FILE, or {name}.table=FILE,"
-            f" or {name}.dataset=NAME{f', or {name}.sacrebleu=NAME' if isinstance(corpus, TestSetConfig) else ''}"
+            f" or {name}.dataset=NAME{named}"
         )
     if len(kinds) > 1:
         raise ValueError(f"{name} takes one of {', '.join(kinds)}; set the others to null")

@@ -22,8 +22,8 @@ _NAME = "evaluation-checkpoints.json"
 def evaluate_checkpoints(config: EvaluateConfig, device: torch.device) -> CheckpointCurve:
     """Score all checkpoints of the run, print the scores by step, write and draw them.
 
-    Texts, tokenizer and references are read once; the weights of each checkpoint take the place of those before
-    them in one model.
+    Texts, tokenizer and references are read once; the weights of each checkpoint take the place of those
+    before them in one model.
 
     Raises:
         ConfigError: the folder is no run with checkpoints, or a file cannot be written.
@@ -39,7 +39,7 @@ def evaluate_checkpoints(config: EvaluateConfig, device: torch.device) -> Checkp
     texts = systems.test_sets_of(paths[0], settings, config.data.test)
     scoring = Scoring.of(texts, config.scoring, language=settings.target_language, metrics=_METRICS)
     curve = CheckpointCurve(run=str(run))
-    for path in paths:
+    for place, path in enumerate(paths, start=1):
         if path != paths[0]:
             bundle.exchange_weights(loaded, path)
         # Made anew for each: a translator may keep copies of weights in another form.
@@ -49,7 +49,10 @@ def evaluate_checkpoints(config: EvaluateConfig, device: torch.device) -> Checkp
         )
         evaluation = evaluate(translator, scoring, provenance)
         curve.add(step_of(path), evaluation)
-        print(curve.rows()[-1], file=sys.stderr, flush=True)
+        seconds = sum(own.seconds or 0.0 for own in evaluation.test_sets)
+        print(
+            f"{path.name} ({place}/{len(paths)}): translated in {seconds:.1f} s", file=sys.stderr, flush=True
+        )
     curve.seconds = time.perf_counter() - start
     print(curve.table())
     _write(curve, config, run)

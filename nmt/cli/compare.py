@@ -21,7 +21,11 @@ def run(config: CompareConfig) -> None:
         raise ConfigError(f"output={config.output}: the folder does not exist; make it first")
     evaluations = _Evaluations(config).all()
     result = compare(
-        evaluations, config.systems, show=config.show, resamples=config.scoring.resamples, trials=config.trials
+        evaluations,
+        config.systems,
+        show=config.show,
+        resamples=config.scoring.resamples,
+        trials=config.trials,
     )
     print(comparison_table(result))
     if config.output is not None:
@@ -159,7 +163,8 @@ class _Evaluations:
             signatures = [{score.name: score.signature for score in own.scores} for own in sets]
             if any(each != signatures[0] for each in signatures):
                 return False
-            if asked.metrics and {METRICS[each] for each in asked.metrics} != signatures[0].keys() - {"COMET"}:
+            by_sacrebleu = signatures[0].keys() - {"COMET"}
+            if asked.metrics and {METRICS[each] for each in asked.metrics} != by_sacrebleu:
                 return False
             if asked.tokenizer and asked.tokenizer != sets[0].tokenizer:
                 return False
@@ -173,8 +178,8 @@ def _of_output(path: Path, scoring: Scoring) -> Evaluation:
     lines = [line for block in read_lines(path, field="systems") for line in block]
     if len(lines) != len(test_set):
         raise ComparisonError(
-            f"{path}: has {len(lines)} lines but test set {test_set.name} {len(test_set)} sentences; line n must be"
-            " the translation of sentence n"
+            f"{path}: has {len(lines)} lines but test set {test_set.name} {len(test_set)} sentences; line n"
+            " must be the translation of sentence n"
         )
     provenance = Provenance(system=str(path), files={"translations": saved.file_hash(path)})
     return evaluate_outputs({test_set.name: lines}, scoring, provenance)

@@ -1,4 +1,4 @@
-"""`nmt evaluate`: scores of a model on test sets, printed and written as JSON, with the translations beside them."""
+"""`nmt evaluate`: scores of a model on test sets, printed, and written with the translations."""
 
 import sys
 from collections.abc import Mapping
@@ -54,8 +54,8 @@ def evaluate_model(
     """Load a model folder, score it, print the scores and write them with the translations.
 
     `train` ends with this very function, so that it prints what `evaluate` prints. Decoding settings and test
-    sets that are not given are those that the model folder records. Where the files go says `saved_path`, unless
-    `output` does.
+    sets that are not given are those that the model folder records. Without `output` the files go where
+    `saved_path` says.
 
     Raises:
         BundleError, DataError: the model or a test set cannot be read.
@@ -71,9 +71,7 @@ def evaluate_model(
     evaluation = evaluate(
         systems.make_translator(loaded, config, device),
         prepared,
-        systems.provenance_of(
-            folder, settings, decoding=config, device=device, dtype=loaded.model.dtype
-        ),
+        systems.provenance_of(folder, settings, decoding=config, device=device, dtype=loaded.model.dtype),
         progress=True,
     )
     print(evaluation_table(evaluation))

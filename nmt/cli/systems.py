@@ -88,7 +88,7 @@ def model_files(folder: Path) -> dict[str, str]:
 
 
 def training_settings(folder: Path) -> dict[str, Any]:
-    """The settings of the run that a model folder lies in, by dotted name; nothing when it was copied away."""
+    """The settings of the run that a model folder lies in, by dotted name; none when it was copied away."""
     for parent in list(folder.absolute().parents)[:2]:
         if (parent / "environment.json").is_file():
             try:

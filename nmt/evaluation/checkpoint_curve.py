@@ -20,7 +20,6 @@ class CheckpointCurve:
 
     run: str
     steps: list[int] = field(default_factory=list)
-    # Without their sentences.
     evaluations: list[Evaluation] = field(default_factory=list)
     # Wall-clock time of all, loading and scoring included.
     seconds: float = 0.0
@@ -50,7 +49,9 @@ class CheckpointCurve:
         head = ["step", *(f"{name} {metric}" for name, metric in series)]
         rows = [head]
         for place, step in enumerate(self.steps):
-            rows.append([f"{step:,}", *(f"{own[place].value:.2f} {own[place].interval}" for own in series.values())])
+            rows.append(
+                [f"{step:,}", *(f"{own[place].value:.2f} {own[place].interval}" for own in series.values())]
+            )
         return table(rows, ">" * len(head))
 
     def table(self) -> str:
@@ -59,14 +60,17 @@ class CheckpointCurve:
         for (name, metric), scores in self.series().items():
             values = [score.value for score in scores]
             place = values.index(min(values) if metric == "TER" else max(values))
-            best.append(f"best {name} {metric} {values[place]:.2f} at step {self.steps[place]:,} ({scores[0].signature})")
+            best.append(
+                f"best {name} {metric} {values[place]:.2f} at step {self.steps[place]:,}"
+                f" ({scores[0].signature})"
+            )
         share = self.seconds / max(self.decoding_seconds, 1e-9)
         return "\n".join(
             [
                 *self.rows(),
                 *best,
                 origin(self.evaluations[-1]),
-                f"{len(self.steps)} checkpoints in {self.seconds:.1f} s, {share:.2f} times the time of decoding",
+                f"{len(self.steps)} checkpoints in {self.seconds:.1f} s, {share:.2f} times pure decoding",
             ]
         )
 

@@ -13,7 +13,7 @@ _BATCH_SIZE = 16
 
 
 class Comet:
-    """A COMET model. Its checkpoint is read by the library, which trusts the file: name only models that you trust."""
+    """A COMET model. The library unpickles its checkpoint: name only models that you trust."""
 
     def __init__(self, name: str, model: Any, version: str) -> None:
         self.name = name
@@ -37,8 +37,8 @@ class Comet:
         # The library and the hub behind it have errors of many kinds for what is missing.
         except Exception as error:
             raise MetricError(
-                f"scoring.comet={name}: its weights cannot be had ({first_words(error)}); download them on a machine"
-                " with a network and copy its cache of the Hugging Face hub, or leave it out"
+                f"scoring.comet={name}: its weights cannot be had ({first_words(error)}); download them"
+                " on a machine with a network and copy its cache of the Hugging Face hub, or leave it out"
             ) from error
         return cls(name, model, importlib.metadata.version("unbabel-comet"))
 

@@ -222,7 +222,9 @@ def _compare_sets(
             )
         )
     if not metrics:
-        raise ComparisonError(f"test set {name}: the systems were scored by different metrics; evaluate again")
+        raise ComparisonError(
+            f"test set {name}: the systems were scored by different metrics; evaluate again"
+        )
     sentence_metric = "chrF" if "chrF" in tests else metrics[0].metric
     scores = [sentence_scores(sentence_metric, side[sentence_metric]) for side in sides]
     texts = list(zip(first.sentences, second.sentences, strict=True))
@@ -266,9 +268,7 @@ def configuration(evaluation: Evaluation) -> tuple[tuple[str, str], ...] | None:
         return None
     settings = {f"decoding at evaluation.{name}": value for name, value in found.decoding.items()}
     settings |= {
-        name: value
-        for name, value in found.training.items()
-        if not name.startswith(_NOT_OF_A_CONFIGURATION)
+        name: value for name, value in found.training.items() if not name.startswith(_NOT_OF_A_CONFIGURATION)
     }
     return tuple(sorted((name, str(value)) for name, value in settings.items()))
 

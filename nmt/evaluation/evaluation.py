@@ -154,7 +154,12 @@ class Scoring:
 
     @classmethod
     def of(
-        cls, test_sets: Sequence[TestSet], config: ScoringConfig, *, language: str, metrics: Sequence[str] = ()
+        cls,
+        test_sets: Sequence[TestSet],
+        config: ScoringConfig,
+        *,
+        language: str,
+        metrics: Sequence[str] = (),
     ) -> "Scoring":
         """
         Args:

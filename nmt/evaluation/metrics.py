@@ -59,8 +59,8 @@ def tokenizer_for(language: str) -> str:
 class Scorer:
     """sacrebleu's metrics for one target language and one set of references, which are read only once.
 
-    Texts are plain: cased, with neither tokens nor pieces marked. A line feed ends no text here, and space at its
-    end does not count.
+    Texts are plain: cased, with neither tokens nor pieces marked. A line feed ends no text here, and space
+    at its end does not count.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Scorer:
             raise ValueError(f"cannot score translations against {len(references)} references")
         self.sentences = len(references)
         self.tokenizer = tokenizer or tokenizer_for(language)
-        # sacrebleu wants the first references of all sentences, then the second ones. Its command line strips lines.
+        # As sacrebleu has it: the first references of all sentences, then the second ones, all stripped.
         columns = [[text.rstrip() for text in column] for column in zip(*references, strict=True)]
         self._metrics = {
             METRICS[name]: _make(name, self.tokenizer, columns) for name in METRICS if name in metrics
@@ -175,8 +175,8 @@ def check_tokenizer(tokenizer: str) -> None:
     except (OSError, SystemExit) as error:
         folder = os.path.join(SACREBLEU_DIR, "models")
         raise MetricError(
-            f"BLEU's tokenizer {tokenizer} cannot be fetched ({first_words(error)}); on a machine with a network"
-            f" sacrebleu keeps it in {folder}, copy that folder, or {way_out}"
+            f"BLEU's tokenizer {tokenizer} cannot be fetched ({first_words(error)}); on a machine with a"
+            f" network sacrebleu keeps it in {folder}, copy that folder, or {way_out}"
         ) from error
 
 

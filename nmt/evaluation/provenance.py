@@ -23,10 +23,10 @@ class Difference:
 
 
 def differences(first: Evaluation, second: Evaluation) -> list[Difference]:
-    """The fields of provenance that differ, in the order of the fields; none means that the scores must be equal.
+    """The fields of provenance that differ; when there is none the scores must be equal.
 
-    The date and the path of the system are no such fields. Test sets are compared by the hashes of their texts,
-    metrics by their signatures.
+    The date and the path of the system are no such fields. Test sets are compared by the hashes of their
+    texts, metrics by their signatures.
     """
     facts = [_facts(first), _facts(second)]
     names = dict.fromkeys([*facts[0], *facts[1]])

@@ -36,9 +36,7 @@ def measure_rates(
     return Rates(
         length_ratio=sum(map(len, hypotheses)) / max(1, sum(nearest)),
         copy_rate=sum(is_copy(*row) for row in rows) / count,
-        repetition_rate=sum(
-            is_loop(hypothesis) and not any(map(is_loop, own)) for _, own, hypothesis in rows
-        )
+        repetition_rate=sum(is_loop(hypothesis) and not any(map(is_loop, own)) for _, own, hypothesis in rows)
         / count,
         empty_rate=sum(bool(source.strip()) and not hypothesis.strip() for source, _, hypothesis in rows)
         / count,

@@ -1,7 +1,7 @@
 """How much a score depends on the sentences that happen to be in a test set.
 
-Resamples are drawn as sacrebleu draws them, by the same generator and seed, so that the results are its own; they
-are computed for all metrics and systems at once.
+Resamples are drawn as sacrebleu draws them, by the same generator and seed, so that the results are its own;
+they are computed for all metrics and systems at once.
 
 Shapes: N sentences, R resamples or trials, K statistics of a metric.
 """
@@ -48,8 +48,8 @@ class Significance:
     # Two-sided, of paired approximate randomisation (Riezler and Maxwell, 2005): share of the trials in which
     # systems that swap their translations at random differ at least as much.
     randomization_p: float
-    # Two-sided, of the paired bootstrap (Koehn, 2004): share of the resamples whose difference is at least as far
-    # from the mean of all of them as that mean is from zero.
+    # Two-sided, of the paired bootstrap (Koehn, 2004): share of the resamples whose difference is at least
+    # as far from the mean of all of them as that mean is from zero.
     bootstrap_p: float
     # What `sacrebleu --paired-bs` prints. It is one-sided: without any true difference it falls below 0.05 in
     # about a tenth of all comparisons.
@@ -115,7 +115,7 @@ def compare_pair(
 
 
 def _p_value(reached: int, trials: int) -> float:
-    # The data themselves are one of the arrangements: a p of zero would claim too much (Phipson and Smyth, 2010).
+    # The data are one of the arrangements: a p of zero would claim too much (Phipson and Smyth, 2010).
     return (reached + 1) / (trials + 1)
 
 

@@ -1,11 +1,12 @@
 """Evaluations on disk.
 
     NAME.json              scores and provenance; "format", "sentences_file" and its SHA-256
-    NAME.sentences.jsonl   one sentence per line, in the order of the test sets: "test_set", "number" (from 1), "source",
-                           "references", "hypothesis", "log_probability", "pieces", "statistics" by metric
+    NAME.sentences.jsonl   one sentence per line, in the order of the test sets: "test_set", "number" (from
+                           1), "source", "references", "hypothesis", "log_probability", "pieces",
+                           "statistics" by metric
 
-The second is written first, so that whoever finds the first finds both; its hash tells when they do not belong
-together.
+The second is written first, so that whoever finds the first finds both; its hash tells when they do not
+belong together.
 """
 
 import hashlib

@@ -1,8 +1,8 @@
 """From the statistics of sentences to scores: what makes resampling a test set a matter of matrix products.
 
-Every metric adds up some numbers over sentences and computes its score from the sums (Post, 2018): BLEU lengths
-and counts of n-grams, chrF counts of n-grams, TER edits and lengths. These functions compute what sacrebleu's
-metrics compute, of many sums at once.
+Every metric adds up some numbers over sentences and computes its score from the sums (Post, 2018): BLEU
+lengths and counts of n-grams, chrF counts of n-grams, TER edits and lengths. These functions compute what
+sacrebleu's metrics compute, of many sums at once.
 
 Shapes: N sentences, R resamples, K statistics of a metric, ... any of these or nothing.
 """
@@ -23,8 +23,8 @@ def bleu(sums: Array, *, one_sentence: bool = False) -> Array:
     """BLEU (Papineni et al., 2002) with exponential smoothing.
 
     Args:
-        sums: [..., 10]: length of translation and reference, matching n-grams of the orders 1 to 4, all n-grams
-            of the translation of the orders 1 to 4.
+        sums: [..., 10]: length of translation and reference, matching n-grams of the orders 1 to 4, all
+            n-grams of the translation of the orders 1 to 4.
         one_sentence: leave out the orders for which a text is too short.
     """
     lengths, reference_lengths = sums[..., 0], sums[..., 1]
@@ -58,7 +58,9 @@ def chrf(sums: Array) -> Array:
     precision = np.where(counted, match / np.maximum(hypothesis, 1), 0).sum(-1) / orders
     recall = np.where(counted, match / np.maximum(reference, 1), 0).sum(-1) / orders
     weighted = 4 * precision + recall
-    scores: Array = np.where(weighted > 0, 500 * precision * recall / np.where(weighted > 0, weighted, 1), 0.0)
+    scores: Array = np.where(
+        weighted > 0, 500 * precision * recall / np.where(weighted > 0, weighted, 1), 0.0
+    )
     return scores
 
 

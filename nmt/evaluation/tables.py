@@ -14,7 +14,7 @@ _LISTED = 8
 
 
 def table(rows: Sequence[Sequence[str]], sides: str) -> list[str]:
-    """Rows in columns two spaces apart; `sides` says of each column whether it is flush `<` left or `>` right."""
+    """Rows in columns two spaces apart; `sides` has `<` for a column flush left and `>` for one flush right."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(sides))]
     form = "  ".join(f"{{:{side}{width}}}" for side, width in zip(sides, widths, strict=True))
     return [form.format(*row).rstrip() for row in rows]
@@ -147,8 +147,8 @@ def _sentences(pair: Pair) -> list[str]:
     total = sum((pair.metrics[0].wins, pair.metrics[0].ties, pair.metrics[0].losses))
     lines = [
         "",
-        f"{pair.test_set}, {' and '.join(letters)}: {pair.equal_translations:,} of {total:,} translations are the"
-        f" same; by {pair.sentence_metric} of sentences these differ most:",
+        f"{pair.test_set}, {' and '.join(letters)}: {pair.equal_translations:,} of {total:,} translations are"
+        f" the same; by {pair.sentence_metric} of sentences these differ most:",
     ]
     for each in pair.sentences:
         lines.append(f"  {each.number}  {each.first_score:.1f} -> {each.second_score:.1f}")
