@@ -96,37 +96,39 @@ class _Evaluations:
         from nmt.cli.systems import model_files, read_test_sets
 
         folder = bundle.locate(name)
-        try:
-            found = saved.read(saved_path(folder))
-        except saved.SavedEvaluationError:
-            return self._evaluate(name)
-        if found.provenance.files != model_files(folder):
-            return self._evaluate(name)
-        if given := self.config.data.test:
-            settings = bundle.read_settings(folder)
-            languages = (settings.source_language, settings.target_language)
-            for own in read_test_sets(given, source_language=languages[0], target_language=languages[1]):
-                known = found.test_set(own.name)
-                if known is None or known.hashes != (own.source_hash(), own.reference_hash()):
-                    return self._evaluate(name)
-            found.test_sets = [own for own in found.test_sets if own.name in given]
-        return found
+        settings = bundle.read_settings(folder)
+        given = read_test_sets(
+            self.config.data.test,
+            source_language=settings.source_language,
+            target_language=settings.target_language,
+        )
+        files = model_files(folder)
+        path = saved_path(folder)
+        # Evaluations on other test sets than those that the model records have a file of their own.
+        own_path = path.with_name(".".join([path.stem, *self.config.data.test, "json"]))
+        for each in dict.fromkeys([path, own_path]):
+            found = _read_if_whole(each)
+            if found and found.provenance.files == files and (chosen := _restricted(found, given)):
+                return chosen
+        return self._evaluate(name, own_path)
 
-    def _evaluate(self, name: str) -> Evaluation:
+    def _evaluate(self, name: str, path: Path) -> Evaluation:
         import torch
 
-        from nmt.cli.evaluate import evaluate_model
+        from nmt.cli.evaluate import make_evaluation, write
         from nmt.data.processors import available_cores
         from nmt.model.device import choose_device
 
         print(f"nmt compare: evaluating {name}, of which there is no saved evaluation", file=sys.stderr)
         torch.set_num_threads(self.config.threads or available_cores())
-        return evaluate_model(
+        evaluation = make_evaluation(
             name,
             device=choose_device(self.config.device),
             test_sets=self.config.data.test,
             scoring=self.config.scoring,
         )
+        write(evaluation, path)
+        return evaluation
 
     def _test_set_of(self, output: str) -> TestSet:
         """The one test set that files of translations are of: the given one, or that of the other systems."""
@@ -171,6 +173,24 @@ class _Evaluations:
             if asked.comet and "COMET" not in signatures[0]:
                 return False
         return True
+
+
+def _read_if_whole(path: Path) -> Evaluation | None:
+    try:
+        return saved.read(path)
+    except saved.SavedEvaluationError:
+        return None
+
+
+def _restricted(evaluation: Evaluation, given: list[TestSet]) -> Evaluation | None:
+    """The evaluation on the given test sets alone; None when it lacks one of them. All when none is given."""
+    if not given:
+        return evaluation
+    found = [(evaluation.test_set(own.name), own) for own in given]
+    if all(known and known.hashes == (own.source_hash(), own.reference_hash()) for known, own in found):
+        evaluation.test_sets = [known for known, _ in found if known]
+        return evaluation
+    return None
 
 
 def _of_output(path: Path, scoring: Scoring) -> Evaluation:

@@ -51,15 +51,36 @@ def evaluate_model(
     output: str | None = None,
     scoring: ScoringConfig | None = None,
 ) -> Evaluation:
-    """Load a model folder, score it, print the scores and write them with the translations.
+    """Score a model folder, print the scores and write them with the translations.
 
-    `train` ends with this very function, so that it prints what `evaluate` prints. Decoding settings and test
-    sets that are not given are those that the model folder records. Without `output` the files go where
-    `saved_path` says.
+    `train` ends with this very function, so that it prints what `evaluate` prints. Without `output` the files
+    go where `saved_path` says.
+
+    Raises:
+        ConfigError: there is no test set, or `output` cannot be written.
+        BundleError, DataError, MetricError: as `make_evaluation` does.
+    """
+    evaluation = make_evaluation(
+        model, device=device, decoding=decoding, test_sets=test_sets, scoring=scoring
+    )
+    print(evaluation_table(evaluation))
+    write(evaluation, Path(output) if output is not None else saved_path(bundle.locate(model)), output)
+    return evaluation
+
+
+def make_evaluation(
+    model: str | Path,
+    *,
+    device: torch.device,
+    decoding: DecodingConfig | None = None,
+    test_sets: Mapping[str, CorpusConfig] | None = None,
+    scoring: ScoringConfig | None = None,
+) -> Evaluation:
+    """Load a model folder and score it; decoding settings and test sets not given are those that it records.
 
     Raises:
         BundleError, DataError: the model or a test set cannot be read.
-        ConfigError: there is no test set, or `output` cannot be written.
+        ConfigError: there is no test set.
         MetricError: a metric or its tokenizer cannot be had.
     """
     folder = bundle.locate(model)
@@ -68,15 +89,12 @@ def evaluate_model(
     prepared = Scoring.of(texts, scoring or ScoringConfig(), language=settings.target_language)
     loaded = bundle.load(folder, device=device)
     config = decoding or DecodingConfig(**settings.decoding)
-    evaluation = evaluate(
+    return evaluate(
         systems.make_translator(loaded, config, device),
         prepared,
         systems.provenance_of(folder, settings, decoding=config, device=device, dtype=loaded.model.dtype),
         progress=True,
     )
-    print(evaluation_table(evaluation))
-    _write(evaluation, folder, output)
-    return evaluation
 
 
 def saved_path(folder: Path) -> Path:
@@ -88,15 +106,18 @@ def saved_path(folder: Path) -> Path:
     return folder.absolute().parent / name
 
 
-def _write(evaluation: Evaluation, folder: Path, output: str | None) -> None:
-    path = Path(output) if output is not None else saved_path(folder)
+def write(evaluation: Evaluation, path: Path, output: str | None = None) -> None:
+    """Write both files and say so; nobody asked for a file that is not `output`, the scores are printed.
+
+    Raises:
+        ConfigError: `output` cannot be written.
+    """
     try:
         saved.write(evaluation, path)
     except OSError as error:
         message = f"{path}: cannot be written ({error.strerror})"
         if output is not None:
             raise ConfigError(f"output={message}") from error
-        # Nobody asked for this file; the scores are printed.
         print(f"nmt: {message}", file=sys.stderr)
     else:
         print(f"written to {path}, the translations to {saved.sentences_path(path)}", file=sys.stderr)

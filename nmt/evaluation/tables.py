@@ -14,7 +14,7 @@ _LISTED = 8
 
 
 def table(rows: Sequence[Sequence[str]], sides: str) -> list[str]:
-    """Rows in columns two spaces apart; `sides` has `<` for a column flush left and `>` for one flush right."""
+    """Rows in columns two spaces apart; `sides` has `<` for a column flush left, `>` for one flush right."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(sides))]
     form = "  ".join(f"{{:{side}{width}}}" for side, width in zip(sides, widths, strict=True))
     return [form.format(*row).rstrip() for row in rows]
@@ -134,9 +134,14 @@ def _provenance(comparison: Comparison) -> list[str]:
         letters = f"{_LETTERS[0]} / {_LETTERS[place]}"
         if comparison.same_model(place):
             same = "the same scores" if comparison.same_scores(place) else "other scores"
-            what = "; ".join(map(str, found)) or "nothing"
+            # The card and the training made these very files, whatever they are.
+            telling = [str(each) for each in found if not each.field.startswith(("card.", "training."))]
+            what = "; ".join(telling) or "nothing"
             lines += ["", f"{letters}: the same files, {same}; provenance differs in: {what}"]
-        elif telling := [str(each) for each in found if not each.field.startswith(_TOLD_ELSEWHERE)]:
+            continue
+        if not all(comparison.evaluations[each].provenance.decoding for each in (0, place)):
+            continue  # Nothing is known of where a file of translations comes from.
+        if telling := [str(each) for each in found if not each.field.startswith(_TOLD_ELSEWHERE)]:
             more = f" and {len(telling) - _LISTED} more" if len(telling) > _LISTED else ""
             lines += ["", f"{letters} differ in: {'; '.join(telling[:_LISTED])}{more}"]
     return lines
@@ -148,7 +153,8 @@ def _sentences(pair: Pair) -> list[str]:
     lines = [
         "",
         f"{pair.test_set}, {' and '.join(letters)}: {pair.equal_translations:,} of {total:,} translations are"
-        f" the same; by {pair.sentence_metric} of sentences these differ most:",
+        " the same"
+        + (f"; by {pair.sentence_metric} of sentences these differ most:" if pair.sentences else ""),
     ]
     for each in pair.sentences:
         lines.append(f"  {each.number}  {each.first_score:.1f} -> {each.second_score:.1f}")
