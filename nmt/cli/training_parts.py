@@ -11,7 +11,7 @@ from nmt.data.loader import Loader
 from nmt.data.preparation import PreparedData, read_texts
 from nmt.data.tokenizer import BEGIN_ID
 from nmt.decoding.translator import Translator
-from nmt.evaluation.metrics import score
+from nmt.evaluation.metrics import Scorer
 from nmt.model.transformer import Transformer
 from nmt.training.checkpoint import TrainState
 from nmt.training.config import Sharding
@@ -138,13 +138,17 @@ def make_decode(
     )
     count = config.training.validation_sentences or len(sources)
     sources, references = sources[:count], references[:count]
+    # A tokenizer that is missing is said now, not at the first validation.
+    scorer = Scorer(
+        [[text] for text in references], language=config.data.target_language, metrics=("bleu", "chrf")
+    )
     translator = Translator(model, prepared.tokenizer, config.decoding, device, processes.map)
 
     def decode() -> Validation | None:
         translations = translator.translate(sources)
         if not processes.is_main:
             return None
-        scores = {found.name: found for found in score(translations, references)}
+        scores = {found.name: found for found in scorer.score(scorer.statistics(translations))}
         samples = config.training.sample_sentences
         return Validation(
             bleu=scores["BLEU"].value,

@@ -61,8 +61,8 @@ def read_blocks(
     if isinstance(corpus, TestSetConfig) and corpus.sacrebleu is not None:
         from nmt.data.test_sets import read_named
 
-        sources, references = read_named(corpus.sacrebleu, field=field, languages=languages)
-        yield PairBlock(sources, references[0], corpus.sacrebleu, range(1, len(sources) + 1))
+        texts, references = read_named(corpus.sacrebleu, field=field, languages=languages)
+        yield PairBlock(texts, references[0], corpus.sacrebleu, range(1, len(texts) + 1))
     elif corpus.dataset is not None:
         from nmt.data.hub import read_dataset  # `datasets` takes a second to import
 

@@ -48,7 +48,7 @@ def write(evaluation: Evaluation, path: Path) -> None:
             for number, sentence in enumerate(test_set.sentences, start=1):
                 line = {"test_set": test_set.name, "number": number, **asdict(sentence)}
                 line["statistics"] = {
-                    name: [int(value) if value.is_integer() else value for value in values]
+                    name: [int(value) if float(value).is_integer() else value for value in values]
                     for name, values in sentence.statistics.items()
                 }
                 file.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")

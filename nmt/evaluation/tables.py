@@ -51,7 +51,7 @@ def origin(evaluation: Evaluation) -> str:
 
 
 def _rates(test_sets: Sequence[EvaluatedSet]) -> list[str]:
-    rows = [("", "length ratio", "copied", "repeating", "empty")]
+    rows: list[tuple[str, ...]] = [("", "length ratio", "copied", "repeating", "empty")]
     for own in test_sets:
         shares = (own.rates.copy_rate, own.rates.repetition_rate, own.rates.empty_rate)
         cells = (f"{own.rates.length_ratio:.3f}", *(f"{100 * share:.1f} %" for share in shares))

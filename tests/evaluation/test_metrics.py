@@ -6,26 +6,49 @@ import random
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from nmt.evaluation import metrics
-from nmt.evaluation.metrics import MetricError, Scorer, check_tokenizer, higher_is_better, score, tokenizer_for
+from nmt.evaluation.metrics import (
+    MetricError,
+    Scorer,
+    check_tokenizer,
+    higher_is_better,
+    score,
+    tokenizer_for,
+)
 
-LATIN = "the a small old dog cat house sees hears in of , . ? 3.5 don't Über größer (so) it's שלום &amp; x=1".split()
+LATIN = [
+    *"abcdefgh,.?",
+    "3.5",
+    "don't",
+    "Über",
+    "größer",
+    "(so)",
+    "it's",
+    "שלום",
+    "&amp;",
+    "x=1",
+    "dog",
+    "in",
+]
 ALPHABETS = {
     "13a": (LATIN, " "),
     "none": (LATIN, " "),
     "intl": (LATIN, " "),
-    "zh": (list("我们今天去北京的大学看书，他说好。") + [" 3.5 ", " dog "], ""),
-    "char": (list("ภาษาไทยกขคง"), ""),
+    "zh": ([*"我们今天去北京的大学看书，他说好。", " 3.5 ", " dog "], ""),
+    "char": ([*"ภาษาไทยกขคง"], ""),
     "ja-mecab": (["私は", "東京", "に", "行きます", "。", "猫が", "好き", "です", " dog "], ""),
     "ko-mecab": (["나는", "학교에", "갑니다", ".", "고양이를", "좋아해요", "dog"], " "),
 }
 NEEDS = {"ja-mecab": "MeCab", "ko-mecab": "mecab_ko"}
 
 
-def texts(tokenizer: str, seed: int, references: int, sentences: int = 15) -> tuple[list[str], list[list[str]]]:
+def texts(
+    tokenizer: str, seed: int, references: int, sentences: int = 15
+) -> tuple[list[str], list[list[str]]]:
     """Hypotheses, of which two are empty, and the references of each."""
     words, space = ALPHABETS[tokenizer]
     draw = random.Random(seed)
@@ -47,7 +70,9 @@ CASES = [
 ]
 
 
-def command_line(folder: Path, tokenizer: str, hypotheses: list[str], rows: list[list[str]], order: int) -> list:
+def command_line(
+    folder: Path, tokenizer: str, hypotheses: list[str], rows: list[list[str]], order: int
+) -> Any:
     columns = list(zip(*rows, strict=True))
     for name, lines in [("hypotheses", hypotheses), *((f"r{n}", own) for n, own in enumerate(columns))]:
         (folder / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
@@ -55,8 +80,7 @@ def command_line(folder: Path, tokenizer: str, hypotheses: list[str], rows: list
     command = [sys.executable, "-m", "sacrebleu", *paths, "-i", str(folder / "hypotheses"), "-w", "6"]
     command += ["-m", "bleu", "chrf", "ter", "-tok", tokenizer, "--chrf-word-order", str(order)]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
-    found: list = json.loads(result.stdout)
-    return found
+    return json.loads(result.stdout)
 
 
 def test_there_are_twenty_outputs() -> None:
@@ -144,7 +168,7 @@ def test_a_tokenizer_that_cannot_be_had_is_named_with_the_way_out(monkeypatch: p
 
     monkeypatch.setattr(flores, "SACREBLEU_DIR", "/nonexistent")
     monkeypatch.setattr(flores, "download_file", offline)
-    with pytest.raises(MetricError, match="flores200 cannot be fetched .*scoring.tokenizer=13a") as caught:
+    with pytest.raises(MetricError, match=r"flores200 cannot be fetched .*scoring.tokenizer=13a") as caught:
         check_tokenizer("flores200")
     assert "\n" not in str(caught.value)
     monkeypatch.setattr(japanese, "MeCab", None)

@@ -16,7 +16,7 @@ from nmt.evaluation.metrics import Scorer
 from nmt.evaluation.resampling import bootstrap_intervals, compare_pair
 from nmt.evaluation.statistics import Array, aggregate, sentence_scores
 
-WORDS = "the small old dog cat house sees hears in of and with a red car , . man woman child".split()
+WORDS = [*"abcdefghijklmno", "house", "sees", "red", ",", "."]
 NAMES = {"BLEU": "BLEU", "chrF2": "chrF", "chrF2++": "chrF++", "TER": "TER"}
 
 
@@ -72,8 +72,10 @@ def test_p_values_are_those_of_sacrebleus_paired_tests() -> None:
             assert 0.001 < p < 0.9
 
 
-def simulated(generator: np.random.Generator, quality_N: Array, lengths_N: Array, better: float = 0.0) -> Array:
-    """Statistics of BLEU of a system whose words are right with a probability that depends on the sentence."""
+def simulated(
+    generator: np.random.Generator, quality_N: Array, lengths_N: Array, better: float = 0.0
+) -> Array:
+    """Statistics of BLEU of a system that is right with a probability that depends on the sentence."""
     own_N = np.clip(quality_N + better + generator.normal(0, 0.15, len(quality_N)), 0.01, 0.99)
     produced_N = np.maximum(1, lengths_N + generator.integers(-2, 3, len(lengths_N)))
     totals = [np.maximum(produced_N - order, 0) for order in range(4)]
@@ -132,7 +134,10 @@ def test_large_sets_are_resampled_in_blocks_with_the_same_result(monkeypatch: py
     sides = [scorer.statistics(each) for each in (first, second)]
     whole = compare_pair(*sides, resamples=300, trials=300), bootstrap_intervals(sides[0], resamples=300)
     monkeypatch.setattr(resampling, "_BLOCK", 1)
-    assert (compare_pair(*sides, resamples=300, trials=300), bootstrap_intervals(sides[0], resamples=300)) == whole
+    assert (
+        compare_pair(*sides, resamples=300, trials=300),
+        bootstrap_intervals(sides[0], resamples=300),
+    ) == whole
 
 
 def test_different_numbers_of_sentences_cannot_be_paired() -> None:
