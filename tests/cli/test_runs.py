@@ -121,7 +121,7 @@ def test_the_list(
     assert main(["runs"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[1:4]] == ["x/0", "x/1", "x/2"]
-    assert "finished  90     1 min 15 s" in lines[1].replace("     90", "90")
+    assert "finished     90  1 min 15 s  30.00 at 60 (signature unknown)" in lines[1]
     assert lines[2].endswith("news 33.33 (1)")
     assert lines[5:9] == ["usual: model.width=8", "x/0: as usual", "x/1: model.width=16", "x/2: as usual"]
     assert lines[-1] == f"(1) {SIGNATURE}"

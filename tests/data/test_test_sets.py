@@ -6,8 +6,8 @@ import pytest
 import sacrebleu.dataset.base
 import sacrebleu.utils
 
-from nmt.config import ConfigError, EvaluateConfig, load
-from nmt.cli.composition import Request
+from nmt.config import ConfigError
+from nmt.cli.composition import Request, check
 from nmt.data.config import DataConfig, TestSetConfig
 from nmt.data.corpus import named_files
 from nmt.data.fingerprint import InputHashes, corpus_identity
@@ -105,6 +105,5 @@ def test_the_name_of_a_set_is_part_of_what_it_is(tmp_path: Path) -> None:
 def test_settings_of_test_sets_are_checked(settings: list[str], complaint: str) -> None:
     given = [f"data.test.x.{each}" for each in settings or ["split=test"]]
     config = Request.parse("evaluate", ["model=.", *given]).compose()
-    config.decoding = {}
     with pytest.raises(ConfigError, match=complaint):
-        load(config, EvaluateConfig)
+        check(config, "evaluate")

@@ -94,14 +94,16 @@ def test_files_of_translations_are_scored_like_the_model_that_wrote_them(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["translate", "model=run", "input=one.en", "output=one.out", "threads=1"]) == 0
-    assert main(["compare", "run", "one.out", "one.de", *ONE, *FEW, "output=result.json"]) == 0
+    systems = ["run", "one.out", "one.de", "one.en"]
+    assert main(["compare", *systems, *ONE, *FEW, "output=result.json"]) == 0
     result = json.loads((folder / "result.json").read_text())
     scores = [{each["name"]: each for each in own["test_sets"][0]["scores"]} for own in result["evaluations"]]
     assert scores[0] == scores[1]
     assert scores[2]["BLEU"]["value"] == pytest.approx(100)
-    same, better = result["pairs"]
+    same, better, worse = result["pairs"]
     assert [found["ties"] for found in same["metrics"]] == [31] * 4
-    assert all(found["significant"] for found in better["metrics"])
+    assert not any(found["losses"] for found in better["metrics"])
+    assert all(found["significant"] and found["wins"] == 0 for found in worse["metrics"])
     capsys.readouterr()
     # The test set of the model serves for the file, when there is only one.
     assert main(["evaluate", "model=run", *ONE, "threads=1", "output=saved.json"]) == 0
