@@ -13,7 +13,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from nmt.data.config import CorpusConfig, DataConfig, TestSetConfig, TokenizerConfig
+from nmt.data.config import DataConfig, TestSetConfig, TokenizerConfig, check_source
 from nmt.decoding.config import DecodingConfig
 from nmt.evaluation.config import CheckpointChoice, ScoringConfig
 from nmt.model.config import Positions, TiedEmbeddings, TransformerConfig
@@ -91,11 +91,11 @@ class EvaluateConfig:
 
     # Run folder, checkpoint or model folder.
     model: str = MISSING
-    # Evaluate every checkpoint of the run instead of its best model.
-    checkpoints: CheckpointChoice = CheckpointChoice.none
     data: EvaluationDataConfig = field(default_factory=EvaluationDataConfig)
     # JSON file for the scores; the sentences are written beside it.
     output: str | None = None
+    # Evaluate every checkpoint of the run instead of its best model.
+    checkpoints: CheckpointChoice = CheckpointChoice.none
     # SVG, PNG or PDF file for the scores of checkpoints; null is beside the JSON file.
     plot: str | None = None
     scoring: ScoringConfig = field(default_factory=ScoringConfig)
@@ -107,7 +107,7 @@ class EvaluateConfig:
     def __post_init__(self) -> None:
         _check_threads(self.threads)
         for name, corpus in self.data.test.items():
-            _check_corpus(corpus, f"data.test.{name}")
+            check_source(corpus, f"data.test.{name}")
         if self.plot is not None and self.checkpoints is CheckpointChoice.none:
             raise ValueError("plot draws scores by step, which needs checkpoints=all")
         if self.plot is not None and not self.plot.lower().endswith((".svg", ".png", ".pdf")):
@@ -138,7 +138,7 @@ class CompareConfig:
     def __post_init__(self) -> None:
         _check_threads(self.threads)
         for name, corpus in self.data.test.items():
-            _check_corpus(corpus, f"data.test.{name}")
+            check_source(corpus, f"data.test.{name}")
         if not 2 <= len(self.systems) <= 26:
             raise ValueError(
                 f"nmt compare takes 2 to 26 systems, not {len(self.systems)}: nmt compare A B [C ...], each a"
@@ -287,34 +287,10 @@ def from_yaml(text: str, schema: type[Config]) -> Config:
 
 
 def _check_corpora(data: DataConfig) -> None:
-    _check_corpus(data.train, "data.train")
-    _check_corpus(data.valid, "data.valid")
+    check_source(data.train, "data.train")
+    check_source(data.valid, "data.valid")
     for name, corpus in data.test.items():
-        _check_corpus(corpus, f"data.test.{name}")
-
-
-def _check_corpus(corpus: CorpusConfig, name: str) -> None:
-    """Exactly one of text files, tables and a data set."""
-    for side in ("source", "target", "table", "references"):
-        value = getattr(corpus, side, None)
-        paths = value if isinstance(value, list) else [] if value is None else [value]
-        if value == [] or not all(isinstance(path, str) and path for path in paths):
-            raise ValueError(f"{name}.{side} must be a path or a list of paths, not {value!r}")
-    if (corpus.source is None) != (corpus.target is None):
-        given, absent = ("source", "target") if corpus.target is None else ("target", "source")
-        raise ValueError(f"{name}.{given} is set but {name}.{absent} is not: text files come in pairs")
-    kinds = ["source", "table", "dataset", "sacrebleu"]
-    kinds = [kind for kind in kinds if getattr(corpus, kind, None) is not None]
-    if not kinds:
-        named = f", or {name}.sacrebleu=NAME" if isinstance(corpus, TestSetConfig) else ""
-        raise ValueError(
-            f"{name} is not set: give {name}.source=FILE and {name}.target=FILE, or {name}.table=FILE,"
-            f" or {name}.dataset=NAME{named}"
-        )
-    if len(kinds) > 1:
-        raise ValueError(f"{name} takes one of {', '.join(kinds)}; set the others to null")
-    if (corpus.source_column is None) != (corpus.target_column is None):
-        raise ValueError(f"{name}.source_column and {name}.target_column are given together or not at all")
+        check_source(corpus, f"data.test.{name}")
 
 
 def _check_lengths(config: TrainConfig) -> None:

@@ -1,6 +1,5 @@
 """Systems beside each other on the same test sets: which differences are real, and where they lie."""
 
-import statistics as moments
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,21 +9,12 @@ from nmt.evaluation.evaluation import EvaluatedSet, Evaluation
 from nmt.evaluation.metrics import higher_is_better
 from nmt.evaluation.provenance import Difference, differences, equal_scores
 from nmt.evaluation.resampling import RESAMPLES, TRIALS, Significance, compare_pair
-from nmt.evaluation.statistics import sentence_scores
+from nmt.evaluation.seeds import SeedSummary, summarise_seeds
+from nmt.evaluation.statistics import Array, sentence_scores
 
 # Below it chance is taken to be out of the question.
 LEVEL = 0.05
 TEST = "paired approximate randomisation"
-# Settings that make no other configuration of a run.
-_NOT_OF_A_CONFIGURATION = (
-    "seed",
-    "resume",
-    "run.",
-    "training.device",
-    "training.threads",
-    "data.workers",
-    "data.prepared_folder",
-)
 
 
 class ComparisonError(ValueError):
@@ -89,25 +79,6 @@ class Pair:
 
 
 @dataclass(kw_only=True, slots=True)
-class SeedSummary:
-    """Several seeds of one configuration on one test set."""
-
-    test_set: str
-    metric: str
-    # Places in `Comparison.evaluations`.
-    systems: list[int]
-    mean: float
-    # Of the sample, with n - 1 in the denominator.
-    deviation: float
-    signature: str
-
-    @property
-    def count(self) -> int:
-        """Number of seeds."""
-        return len(self.systems)
-
-
-@dataclass(kw_only=True, slots=True)
 class Comparison:
     """Systems on the same test sets, each after the first compared with the first."""
 
@@ -154,7 +125,7 @@ def compare(
         names=list(names),
         evaluations=list(evaluations),
         pairs=pairs,
-        seeds=_summarise_seeds(evaluations),
+        seeds=summarise_seeds(evaluations),
         differences=[differences(evaluations[0], other) for other in evaluations[1:]],
     )
 
@@ -199,32 +170,16 @@ def _compare_sets(
     trials: int,
 ) -> Pair:
     first, second = (_set(evaluations[place], name) for place in places)
-    sides = [first.statistics(), second.statistics()]
+    sides = (first.statistics(), second.statistics())
     tests = compare_pair(*sides, resamples=resamples, trials=trials)
-    metrics = []
-    for metric, significance in tests.items():
-        one, other = first.score(metric), second.score(metric)
-        if one is None or other is None or one.signature != other.signature:
-            raise ComparisonError(f"{metric} was computed in two ways; evaluate the systems again")
-        better = sentence_scores(metric, sides[1][metric]) - sentence_scores(metric, sides[0][metric])
-        better = better if higher_is_better(metric) else -better
-        wins, losses = int((better > 0).sum()), int((better < 0).sum())
-        metrics.append(
-            MetricComparison(
-                metric=metric,
-                signature=one.signature,
-                first_score=one.value,
-                second_score=other.value,
-                significance=significance,
-                wins=wins,
-                ties=len(better) - wins - losses,
-                losses=losses,
-            )
-        )
-    if not metrics:
+    if not tests:
         raise ComparisonError(
             f"test set {name}: the systems were scored by different metrics; evaluate again"
         )
+    metrics = [
+        _compare_metric(first, second, (sides[0][metric], sides[1][metric]), metric, significance)
+        for metric, significance in tests.items()
+    ]
     sentence_metric = "chrF" if "chrF" in tests else metrics[0].metric
     scores = [sentence_scores(sentence_metric, side[sentence_metric]) for side in sides]
     texts = list(zip(first.sentences, second.sentences, strict=True))
@@ -252,51 +207,35 @@ def _compare_sets(
     )
 
 
-def _most_different(change_N: np.ndarray, show: int, *, higher_better: bool) -> list[int]:
+def _compare_metric(
+    first: EvaluatedSet,
+    second: EvaluatedSet,
+    statistics: tuple[Array, Array],
+    metric: str,
+    significance: Significance,
+) -> MetricComparison:
+    one, other = first.score(metric), second.score(metric)
+    if one is None or other is None or one.signature != other.signature:
+        raise ComparisonError(f"{metric} was computed in two ways; evaluate the systems again")
+    better_N = sentence_scores(metric, statistics[1]) - sentence_scores(metric, statistics[0])
+    better_N = better_N if higher_is_better(metric) else -better_N
+    wins, losses = int((better_N > 0).sum()), int((better_N < 0).sum())
+    return MetricComparison(
+        metric=metric,
+        signature=one.signature,
+        first_score=one.value,
+        second_score=other.value,
+        significance=significance,
+        wins=wins,
+        ties=len(better_N) - wins - losses,
+        losses=losses,
+    )
+
+
+def _most_different(change_N: Array, show: int, *, higher_better: bool) -> list[int]:
     """Numbers of the sentences with the greatest gains, then of those with the greatest losses."""
     gain_N = change_N if higher_better else -change_N
     order = np.argsort(-gain_N, kind="stable")
     gains = [int(each) for each in order[:show] if gain_N[each] > 0]
     losses = [int(each) for each in order[::-1][:show] if gain_N[each] < 0]
     return gains + losses
-
-
-def configuration(evaluation: Evaluation) -> tuple[tuple[str, str], ...] | None:
-    """All that makes up a system but for its seed; None when its training is not known."""
-    found = evaluation.provenance
-    if not found.training:
-        return None
-    settings = {f"decoding at evaluation.{name}": value for name, value in found.decoding.items()}
-    settings |= {
-        name: value for name, value in found.training.items() if not name.startswith(_NOT_OF_A_CONFIGURATION)
-    }
-    return tuple(sorted((name, str(value)) for name, value in settings.items()))
-
-
-def _summarise_seeds(evaluations: Sequence[Evaluation]) -> list[SeedSummary]:
-    """Mean and deviation of systems that differ in nothing but their seeds."""
-    groups: dict[tuple[tuple[str, str], ...], list[int]] = {}
-    for place, evaluation in enumerate(evaluations):
-        if (settings := configuration(evaluation)) is not None:
-            groups.setdefault(settings, []).append(place)
-    summaries = []
-    for places in groups.values():
-        if len({evaluations[place].provenance.seed for place in places}) < len(places) or len(places) < 2:
-            continue
-        for own in evaluations[places[0]].test_sets:
-            for score in own.scores:
-                others = [evaluations[place].test_set(own.name) for place in places]
-                found = [each.score(score.name) if each else None for each in others]
-                values = [each.value for each in found if each and each.signature == score.signature]
-                if len(values) == len(places):
-                    summaries.append(
-                        SeedSummary(
-                            test_set=own.name,
-                            metric=score.name,
-                            systems=places,
-                            mean=moments.mean(values),
-                            deviation=moments.stdev(values),
-                            signature=score.signature,
-                        )
-                    )
-    return summaries
