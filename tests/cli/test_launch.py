@@ -187,8 +187,11 @@ WRONG = [
     ("average model=. last=2", "output is not set: give output=..."),
     ("compare a", "nmt compare takes 2 to 26 systems, not 1"),
     ("compare a b trials=9", "trials must be at least 100, not 9"),
-    ("compare a b scorin.tokenizer=none", "did you mean scoring.tokenizer?"),
-    ("runs a b", "nmt runs takes one"),
+    (
+        "compare a b scorin.tokenizer=none",
+        "scorin.tokenizer: no such setting; did you mean scoring.tokenizer?",
+    ),
+    ("runs a b", "'b': there is a folder already; nmt runs takes one"),
     ("evaluate model=. checkpoints=some", "checkpoints=some is not possible; allowed: none, all"),
     ("evaluate model=. plot=a.svg", "plot draws scores by step, which needs checkpoints=all"),
 ]
