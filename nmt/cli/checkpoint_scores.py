@@ -44,10 +44,7 @@ def evaluate_checkpoints(config: EvaluateConfig, device: torch.device) -> Checkp
             bundle.exchange_weights(loaded, path)
         # Made anew for each: a translator may keep copies of weights in another form.
         translator = systems.make_translator(loaded, config.decoding, device)
-        provenance = systems.provenance_of(
-            path, settings, decoding=config.decoding, device=device, dtype=loaded.model.dtype
-        )
-        evaluation = evaluate(translator, scoring, provenance)
+        evaluation = evaluate(translator, scoring, systems.provenance_of(path, settings, translator))
         curve.add(step_of(path), evaluation)
         seconds = sum(own.seconds or 0.0 for own in evaluation.test_sets)
         print(

@@ -89,12 +89,9 @@ def make_evaluation(
     prepared = Scoring.of(texts, scoring or ScoringConfig(), language=settings.target_language)
     loaded = bundle.load(folder, device=device)
     config = decoding or DecodingConfig(**settings.decoding)
-    return evaluate(
-        systems.make_translator(loaded, config, device),
-        prepared,
-        systems.provenance_of(folder, settings, decoding=config, device=device, dtype=loaded.model.dtype),
-        progress=True,
-    )
+    translator = systems.make_translator(loaded, config, device)
+    origin = systems.provenance_of(folder, settings, translator)
+    return evaluate(translator, prepared, origin, progress=True)
 
 
 def saved_path(folder: Path) -> Path:

@@ -1,7 +1,6 @@
 """Systems that are evaluated: a model folder with its translator, its test sets and where it comes from."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -57,23 +56,18 @@ def make_translator(loaded: bundle.Bundle, config: DecodingConfig, device: torch
     return Translator(loaded.model, loaded.tokenizer, config, device)
 
 
-def provenance_of(
-    folder: Path,
-    settings: bundle.BundleSettings,
-    *,
-    decoding: DecodingConfig,
-    device: torch.device,
-    dtype: torch.dtype,
-) -> Provenance:
+def provenance_of(folder: Path, settings: bundle.BundleSettings, translator: Translator) -> Provenance:
     """Where the translations of a model folder come from."""
+    device = translator.device
     return Provenance(
         system=str(folder),
         files=model_files(folder),
         source_language=settings.source_language,
         target_language=settings.target_language,
-        decoding=asdict(decoding),
+        decoding=dict(translator.config.plain()),
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        dtype=str(dtype).removeprefix("torch."),
+        # Chosen by the device where the settings leave it open.
+        dtype=str(translator.engine.model.dtype).removeprefix("torch."),
         threads=torch.get_num_threads(),
         software=run_folder.provenance(),
         card=bundle.read_card(folder / bundle.CARD_FILE),

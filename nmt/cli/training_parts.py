@@ -142,10 +142,15 @@ def make_decode(
     scorer = Scorer(
         [[text] for text in references], language=config.data.target_language, metrics=("bleu", "chrf")
     )
-    translator = Translator(model, prepared.tokenizer, config.decoding, device, processes.map)
+    # Dealt out like cards: each process gets sentences of every kind.
+    shares = [sources[rank :: processes.world_size] for rank in range(processes.world_size)]
 
     def decode() -> Validation | None:
-        translations = translator.translate(sources)
+        # With the weights of this moment.
+        translator = Translator(model, prepared.tokenizer, config.decoding, device)
+        translations = [""] * len(sources)
+        for rank, share in enumerate(processes.map(translator.translate, shares)):
+            translations[rank :: processes.world_size] = share
         if not processes.is_main:
             return None
         scores = {found.name: found for found in scorer.score(scorer.statistics(translations))}

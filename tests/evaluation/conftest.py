@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -114,7 +113,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         source_vocabulary_size=size,
         target_vocabulary_size=size,
         model=config,
-        decoding=asdict(DECODING),
+        decoding=DECODING.plain(),
         test={name: {"source": f"{name}.en", "target": f"{name}.de"} for name in ("one", "two")},
     )
     weights = {name: parameter.detach() for name, parameter in model.named_parameters()}
