@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from nmt.data.config import CorpusConfig
+from nmt.data.config import TestSetConfig
 from nmt.data.tokenizer import Tokenizer
 from nmt.model.config import TransformerConfig
 from nmt.model.transformer import Transformer
@@ -50,7 +50,7 @@ class BundleSettings:
     model: TransformerConfig
     decoding: dict[str, Any] = field(default_factory=dict)
     # Named test sets of the run; their paths are relative to the folder that it was started in.
-    test: dict[str, CorpusConfig] = field(default_factory=dict)
+    test: dict[str, TestSetConfig] = field(default_factory=dict)
     format: int = FORMAT
 
 
@@ -115,7 +115,7 @@ def read_settings(path: str | Path) -> BundleSettings:
         if saved.get("format") != FORMAT:
             raise BundleError(f"{file}: format {saved.get('format')} is not {FORMAT}, the one read here")
         model = _typed(TransformerConfig, saved.pop("model"))
-        test = {str(name): _typed(CorpusConfig, values) for name, values in saved.pop("test", {}).items()}
+        test = {str(name): _typed(TestSetConfig, values) for name, values in saved.pop("test", {}).items()}
         decoding = {**saved.pop("decoding", {})}
         return BundleSettings(model=model, test=test, decoding=decoding, **saved)
     except BundleError:
@@ -158,6 +158,33 @@ def load(path: str | Path, *, device: torch.device, dtype: torch.dtype = torch.f
     card = read_card(folder / CARD_FILE)
     model = model.to(device=device, dtype=dtype).eval().requires_grad_(False)
     return Bundle(folder, settings, model, tokenizer, card)
+
+
+def exchange_weights(loaded: Bundle, path: str | Path) -> None:
+    """Load the weights of another folder of the same model and tokenizer in the place of the present ones.
+
+    Raises:
+        BundleError: a file is missing or damaged, or of another model or tokenizer.
+    """
+    folder = locate(path)
+    other = read_settings(folder)
+    for name in ("model", "source_language", "target_language"):
+        if getattr(other, name) != getattr(loaded.settings, name):
+            raise BundleError(f"{folder}: its {name} is not that of {loaded.folder}")
+    tokenizers = [
+        {file.name: file.read_bytes() for file in each.glob("*.model")} for each in (folder, loaded.folder)
+    ]
+    if tokenizers[0] != tokenizers[1]:
+        raise BundleError(f"{folder}: its tokenizer is not that of {loaded.folder}")
+    file = folder / WEIGHTS_FILE
+    try:
+        with safe_open(file, framework="pt") as weights:
+            _check_shapes(file, loaded.model, weights)
+            for name, parameter in loaded.model.named_parameters():
+                parameter.data.copy_(weights.get_tensor(name))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise BundleError(f"{file}: cannot be read: {_first_line(error)}") from error
+    loaded.card = read_card(folder / CARD_FILE)
 
 
 def _build(settings: BundleSettings) -> Transformer:

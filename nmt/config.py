@@ -13,8 +13,9 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from nmt.data.config import CorpusConfig, DataConfig, TokenizerConfig
+from nmt.data.config import DataConfig, TestSetConfig, TokenizerConfig, check_source
 from nmt.decoding.config import DecodingConfig
+from nmt.evaluation.config import CheckpointChoice, ScoringConfig
 from nmt.model.config import Positions, TiedEmbeddings, TransformerConfig
 from nmt.training.config import Device, ModelWeights, TrainingConfig
 
@@ -81,7 +82,7 @@ class PrepareConfig:
 class EvaluationDataConfig:
     """Test sets by name; none means those recorded in the model folder."""
 
-    test: dict[str, CorpusConfig] = field(default_factory=dict)
+    test: dict[str, TestSetConfig] = field(default_factory=dict)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -91,8 +92,13 @@ class EvaluateConfig:
     # Run folder, checkpoint or model folder.
     model: str = MISSING
     data: EvaluationDataConfig = field(default_factory=EvaluationDataConfig)
-    # JSON file for the scores.
+    # JSON file for the scores; the sentences are written beside it.
     output: str | None = None
+    # Evaluate every checkpoint of the run instead of its best model.
+    checkpoints: CheckpointChoice = CheckpointChoice.none
+    # SVG, PNG or PDF file for the scores of checkpoints; null is beside the JSON file.
+    plot: str | None = None
+    scoring: ScoringConfig = field(default_factory=ScoringConfig)
     decoding: DecodingConfig = field(default_factory=DecodingConfig)
     device: Device = Device.auto
     # CPU threads; 0 takes every core.
@@ -101,7 +107,54 @@ class EvaluateConfig:
     def __post_init__(self) -> None:
         _check_threads(self.threads)
         for name, corpus in self.data.test.items():
-            _check_corpus(corpus, f"data.test.{name}")
+            check_source(corpus, f"data.test.{name}")
+        if self.plot is not None and self.checkpoints is CheckpointChoice.none:
+            raise ValueError("plot draws scores by step, which needs checkpoints=all")
+        if self.plot is not None and not self.plot.lower().endswith((".svg", ".png", ".pdf")):
+            raise ValueError(f"plot={self.plot}: the name must end in .svg, .png or .pdf")
+
+
+@dataclass(kw_only=True, slots=True)
+class CompareConfig:
+    """Settings of `nmt compare`."""
+
+    # Runs, model folders, saved evaluations (.json), files of translations; the others meet the first.
+    systems: list[str] = field(default_factory=list)
+    # For files of translations, and in place of the test sets that the others were evaluated on.
+    data: EvaluationDataConfig = field(default_factory=EvaluationDataConfig)
+    # Language of the references of files of translations, which decides on the tokenizer.
+    target_language: str = ""
+    # Sentences that are listed, of gains and of losses each.
+    show: int = 3
+    # Shuffles of the test of significance.
+    trials: int = 10000
+    # JSON file for all figures.
+    output: str | None = None
+    scoring: ScoringConfig = field(default_factory=ScoringConfig)
+    device: Device = Device.auto
+    # CPU threads; 0 takes every core.
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        _check_threads(self.threads)
+        for name, corpus in self.data.test.items():
+            check_source(corpus, f"data.test.{name}")
+        if not 2 <= len(self.systems) <= 26:
+            raise ValueError(
+                f"nmt compare takes 2 to 26 systems, not {len(self.systems)}: nmt compare A B [C ...], each a"
+                " run, model folder, saved evaluation or file of translations"
+            )
+        if self.show < 0:
+            raise ValueError(f"show must not be negative, not {self.show}")
+        if self.trials < 100:
+            raise ValueError(f"trials must be at least 100, not {self.trials}")
+
+
+@dataclass(kw_only=True, slots=True)
+class RunsConfig:
+    """Settings of `nmt runs`."""
+
+    folder: str = "runs"
 
 
 @dataclass(kw_only=True, slots=True)
@@ -164,6 +217,8 @@ SCHEMAS: dict[str, type[Any]] = {
     "evaluate": EvaluateConfig,
     "translate": TranslateConfig,
     "average": AverageConfig,
+    "compare": CompareConfig,
+    "runs": RunsConfig,
 }
 
 
@@ -175,7 +230,8 @@ def register_schemas() -> None:
     """
     store = ConfigStore.instance()
     store.store(name="train_schema", node=TrainConfig)
-    store.store(name="average_schema", node=AverageConfig)
+    for verb in ("average", "compare", "runs"):
+        store.store(name=f"{verb}_schema", node=SCHEMAS[verb])
     for verb in ("evaluate", "translate"):
         schema = OmegaConf.structured(SCHEMAS[verb])
         for name in schema.decoding:
@@ -231,32 +287,10 @@ def from_yaml(text: str, schema: type[Config]) -> Config:
 
 
 def _check_corpora(data: DataConfig) -> None:
-    _check_corpus(data.train, "data.train")
-    _check_corpus(data.valid, "data.valid")
+    check_source(data.train, "data.train")
+    check_source(data.valid, "data.valid")
     for name, corpus in data.test.items():
-        _check_corpus(corpus, f"data.test.{name}")
-
-
-def _check_corpus(corpus: CorpusConfig, name: str) -> None:
-    """Exactly one of text files, tables and a data set."""
-    for side in ("source", "target", "table"):
-        value = getattr(corpus, side)
-        paths = value if isinstance(value, list) else [] if value is None else [value]
-        if value == [] or not all(isinstance(path, str) and path for path in paths):
-            raise ValueError(f"{name}.{side} must be a path or a list of paths, not {value!r}")
-    if (corpus.source is None) != (corpus.target is None):
-        given, absent = ("source", "target") if corpus.target is None else ("target", "source")
-        raise ValueError(f"{name}.{given} is set but {name}.{absent} is not: text files come in pairs")
-    kinds = [kind for kind in ("source", "table", "dataset") if getattr(corpus, kind) is not None]
-    if not kinds:
-        raise ValueError(
-            f"{name} is not set: give {name}.source=FILE and {name}.target=FILE, or {name}.table=FILE,"
-            f" or {name}.dataset=NAME"
-        )
-    if len(kinds) > 1:
-        raise ValueError(f"{name} takes one of {', '.join(kinds)}; set the others to null")
-    if (corpus.source_column is None) != (corpus.target_column is None):
-        raise ValueError(f"{name}.source_column and {name}.target_column are given together or not at all")
+        check_source(corpus, f"data.test.{name}")
 
 
 def _check_lengths(config: TrainConfig) -> None:

@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from nmt.cli.complaints import explain, unknown_choice, unknown_setting, unreadable
-from nmt.cli.settings import GROUPS, config_folder
+from nmt.cli.settings import GROUPS, config_folder, setting_type
 from nmt.config import SCHEMAS, ConfigError, load, register_schemas
 from nmt.decoding.config import DecodingConfig
 
@@ -24,10 +24,14 @@ from nmt.decoding.config import DecodingConfig
 LITERALS: dict[str, tuple[str, ...]] = {
     "prepare": (),
     "train": (),
-    "evaluate": ("model", "output"),
+    "evaluate": ("model", "output", "plot"),
     "translate": ("model", "input", "output"),
     "average": ("model", "output"),
+    "compare": ("output",),
+    "runs": ("folder",),
 }
+# What arguments without a name are: a list, or a single literal.
+POSITIONALS: dict[str, str] = {"compare": "systems", "runs": "folder"}
 TEST_SET = re.compile(r"data\.test\.([^.=]+)([.=].*)", re.DOTALL)
 NAME = re.compile(r"[A-Za-z_][\w-]*")
 # One or several names of files; words that Hydra's grammar takes for something else are none.
@@ -40,7 +44,7 @@ class Request:
 
     verb: str
     overrides: list[str] = field(default_factory=list)
-    literals: dict[str, str | None] = field(default_factory=dict)
+    literals: dict[str, str | list[str] | None] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, verb: str, arguments: Iterable[str], *, config_dir: str | None = None) -> "Request":
@@ -62,6 +66,9 @@ class Request:
             if equals and name in LITERALS[verb]:
                 request.literals[name] = None if value == "null" else value
                 continue
+            if verb in POSITIONALS and (not equals or _is_path(verb, argument)):
+                request._add_positional(argument)
+                continue
             if not name or not (equals or argument.startswith("~")):
                 raise ConfigError(unreadable(argument))
             _check_name(verb, name.lstrip("~"))
@@ -82,6 +89,17 @@ class Request:
             entries = ",".join(f"{name}:{{}}" for name in dict.fromkeys(test_sets))
             request.overrides.insert(0, f"++data.test={{{entries}}}")
         return request
+
+    def _add_positional(self, argument: str) -> None:
+        name = POSITIONALS[self.verb]
+        if setting_type(SCHEMAS[self.verb], name) is str:
+            if name in self.literals:
+                raise ConfigError(f"{argument!r}: there is a {name} already; nmt {self.verb} takes one")
+            self.literals[name] = argument
+        else:
+            known = self.literals.setdefault(name, [])
+            assert isinstance(known, list)
+            known.append(argument)
 
     def compose(self, overrides: list[str] | None = None, *, with_hydra: bool = False) -> DictConfig:
         """The composed config, not yet checked. `overrides` stands for one job of a sweep.
@@ -159,6 +177,12 @@ def _with_decoding(config: DictConfig, values: DictConfig) -> DictConfig:
         if OmegaConf.is_missing(filled.decoding, name):
             filled.decoding[name] = values[name]
     return filled
+
+
+def _is_path(verb: str, argument: str) -> bool:
+    """True for a file whose name has an equals sign in it."""
+    first = re.split(r"[./]", argument.partition("=")[0])[0]
+    return first not in SCHEMAS[verb].__dataclass_fields__ and Path(argument).exists()
 
 
 def _check_name(verb: str, name: str) -> None:

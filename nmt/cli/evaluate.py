@@ -1,4 +1,4 @@
-"""`nmt evaluate`: BLEU and chrF of a model on test sets, printed and written as JSON."""
+"""`nmt evaluate`: scores of a model on test sets, printed, and written with the translations."""
 
 import sys
 from collections.abc import Mapping
@@ -7,27 +7,38 @@ from pathlib import Path
 import torch
 
 from nmt import bundle
+from nmt.cli import systems
 from nmt.config import ConfigError, EvaluateConfig
 from nmt.data.config import CorpusConfig
-from nmt.data.preparation import read_texts
 from nmt.data.processors import available_cores
 from nmt.decoding.config import DecodingConfig
-from nmt.decoding.translator import Translator
-from nmt.evaluation.report import Evaluation, evaluate, write_json
+from nmt.evaluation import saved
+from nmt.evaluation.config import CheckpointChoice, ScoringConfig
+from nmt.evaluation.evaluation import Evaluation, Scoring, evaluate
+from nmt.evaluation.tables import evaluation_table
 from nmt.model.device import choose_device
 
 
 def run(config: EvaluateConfig) -> None:
     """Evaluate `config.model` on the given test sets, or on those of its training run."""
-    if config.output is not None and not Path(config.output).absolute().parent.is_dir():
-        raise ConfigError(f"output={config.output}: the folder does not exist; make it first")
+    for name in ("output", "plot"):
+        path = getattr(config, name)
+        if path is not None and not Path(path).absolute().parent.is_dir():
+            raise ConfigError(f"{name}={path}: the folder does not exist; make it first")
     torch.set_num_threads(config.threads or available_cores())
+    device = choose_device(config.device)
+    if config.checkpoints is CheckpointChoice.all:
+        from nmt.cli.checkpoint_scores import evaluate_checkpoints
+
+        evaluate_checkpoints(config, device)
+        return
     evaluate_model(
         config.model,
-        device=choose_device(config.device),
+        device=device,
         decoding=config.decoding,
         test_sets=config.data.test,
         output=config.output,
+        scoring=config.scoring,
     )
 
 
@@ -38,52 +49,72 @@ def evaluate_model(
     decoding: DecodingConfig | None = None,
     test_sets: Mapping[str, CorpusConfig] | None = None,
     output: str | None = None,
+    scoring: ScoringConfig | None = None,
 ) -> Evaluation:
-    """Load a model folder, score it, print the scores and write them as JSON.
+    """Score a model folder, print the scores and write them with the translations.
 
-    `train` ends with this very function, so that it prints what `evaluate` prints. Decoding settings and test
-    sets that are not given are those that the model folder records. Without `output` the file is
-    `evaluation.json` beside a run's model folder, `evaluation-NAME.json` beside any other (a checkpoint).
+    `train` ends with this very function, so that it prints what `evaluate` prints. Without `output` the files
+    go where `saved_path` says.
 
     Raises:
-        BundleError, DataError: the model or a test set cannot be read.
         ConfigError: there is no test set, or `output` cannot be written.
+        BundleError, DataError, MetricError: as `make_evaluation` does.
     """
-    folder = bundle.locate(model)
-    settings = bundle.read_settings(folder)
-    corpora = test_sets or settings.test
-    if not corpora:
-        raise ConfigError(
-            f"{folder} records no test sets: give data.test.NAME.source=FILE and data.test.NAME.target=FILE"
-        )
-    texts = {
-        name: read_texts(
-            corpus,
-            field=f"data.test.{name}",
-            source_language=settings.source_language,
-            target_language=settings.target_language,
-        )
-        for name, corpus in corpora.items()
-    }
-    loaded = bundle.load(folder, device=device)
-    config = decoding or DecodingConfig(**settings.decoding)
-    translator = Translator(loaded.model, loaded.tokenizer, config, device)
-    evaluation = evaluate(translator, texts, weights=folder / bundle.WEIGHTS_FILE, progress=True)
-    print(evaluation.as_table())
-    _write(evaluation, folder, output)
+    evaluation = make_evaluation(
+        model, device=device, decoding=decoding, test_sets=test_sets, scoring=scoring
+    )
+    print(evaluation_table(evaluation))
+    write(evaluation, Path(output) if output is not None else saved_path(bundle.locate(model)), output)
     return evaluation
 
 
-def _write(evaluation: Evaluation, folder: Path, output: str | None) -> None:
+def make_evaluation(
+    model: str | Path,
+    *,
+    device: torch.device,
+    decoding: DecodingConfig | None = None,
+    test_sets: Mapping[str, CorpusConfig] | None = None,
+    scoring: ScoringConfig | None = None,
+) -> Evaluation:
+    """Load a model folder and score it; decoding settings and test sets not given are those that it records.
+
+    Raises:
+        BundleError, DataError: the model or a test set cannot be read.
+        ConfigError: there is no test set.
+        MetricError: a metric or its tokenizer cannot be had.
+    """
+    folder = bundle.locate(model)
+    settings = bundle.read_settings(folder)
+    texts = systems.test_sets_of(folder, settings, test_sets or {})
+    prepared = Scoring.of(texts, scoring or ScoringConfig(), language=settings.target_language)
+    loaded = bundle.load(folder, device=device)
+    config = decoding or DecodingConfig(**settings.decoding)
+    translator = systems.make_translator(loaded, config, device)
+    origin = systems.provenance_of(folder, settings, translator)
+    return evaluate(translator, prepared, origin, progress=True)
+
+
+def saved_path(folder: Path) -> Path:
+    """Where the evaluation of a model folder is kept.
+
+    `evaluation.json` beside a run's model folder, `evaluation-NAME.json` beside any other (a checkpoint).
+    """
     name = "evaluation.json" if folder.name == "model" else f"evaluation-{folder.name}.json"
-    path = Path(output) if output is not None else folder.absolute().parent / name
+    return folder.absolute().parent / name
+
+
+def write(evaluation: Evaluation, path: Path, output: str | None = None) -> None:
+    """Write both files and say so; nobody asked for a file that is not `output`, the scores are printed.
+
+    Raises:
+        ConfigError: `output` cannot be written.
+    """
     try:
-        write_json(evaluation, path)
+        saved.write(evaluation, path)
     except OSError as error:
         message = f"{path}: cannot be written ({error.strerror})"
         if output is not None:
             raise ConfigError(f"output={message}") from error
-        # Nobody asked for this file; the scores are printed.
         print(f"nmt: {message}", file=sys.stderr)
     else:
-        print(f"written to {path}", file=sys.stderr)
+        print(f"written to {path}, the translations to {saved.sentences_path(path)}", file=sys.stderr)

@@ -24,6 +24,9 @@ from nmt.training.place import place
 USER_ERRORS = {
     "nmt.data.text_lines": "DataError",
     "nmt.bundle": "BundleError",
+    "nmt.evaluation.comparison": "ComparisonError",
+    "nmt.evaluation.metrics": "MetricError",
+    "nmt.evaluation.saved": "SavedEvaluationError",
     "nmt.model.device": "DeviceError",
     "nmt.training.atomic_writes": "WriteError",
     "nmt.training.averaging": "AveragingError",
@@ -42,7 +45,9 @@ Train neural machine translation models from scratch.
 
   prepare     corpus -> checked, cleaned, tokenised data set
   train       corpus -> model with a score (prepares by itself)
-  evaluate    model and test sets -> BLEU and chrF
+  evaluate    model and test sets -> BLEU, chrF, chrF++ and TER with confidence intervals
+  compare     two or more systems -> whether their difference is significant
+  runs        lists runs with scores, status and what differs
   translate   model and text -> text
   average     checkpoints of a run -> one model, often a better one
 

@@ -17,6 +17,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "evaluate": ("decoding",),
     "translate": ("decoding",),
     "average": (),
+    "compare": (),
+    "runs": (),
 }
 
 

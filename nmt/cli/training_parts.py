@@ -11,7 +11,7 @@ from nmt.data.loader import Loader
 from nmt.data.preparation import PreparedData, read_texts
 from nmt.data.tokenizer import BEGIN_ID
 from nmt.decoding.translator import Translator
-from nmt.evaluation.metrics import score
+from nmt.evaluation.metrics import Scorer
 from nmt.model.transformer import Transformer
 from nmt.training.checkpoint import TrainState
 from nmt.training.config import Sharding
@@ -138,6 +138,10 @@ def make_decode(
     )
     count = config.training.validation_sentences or len(sources)
     sources, references = sources[:count], references[:count]
+    # A tokenizer that is missing is said now, not at the first validation.
+    scorer = Scorer(
+        [[text] for text in references], language=config.data.target_language, metrics=("bleu", "chrf")
+    )
     # Dealt out like cards: each process gets sentences of every kind.
     shares = [sources[rank :: processes.world_size] for rank in range(processes.world_size)]
 
@@ -149,7 +153,7 @@ def make_decode(
             translations[rank :: processes.world_size] = share
         if not processes.is_main:
             return None
-        scores = {found.name: found for found in score(translations, references)}
+        scores = {found.name: found for found in scorer.score(scorer.statistics(translations))}
         samples = config.training.sample_sentences
         return Validation(
             bleu=scores["BLEU"].value,

@@ -29,6 +29,47 @@ class CorpusConfig:
 
 
 @dataclass(kw_only=True, slots=True)
+class TestSetConfig(CorpusConfig):
+    """Where a test set comes from: as any corpus, or by the name that sacrebleu knows it under."""
+
+    # A class of this name is no test of pytest.
+    __test__ = False
+
+    # Further references of the same sources: text files, each with one line per source line.
+    references: Any = None
+    # Such as wmt14/full; the languages are those of the model. Fetched from the network when used first.
+    sacrebleu: str | None = None
+
+
+def check_source(corpus: CorpusConfig, name: str) -> None:
+    """Exactly one of text files, tables, a data set and, for test sets, a name of sacrebleu.
+
+    Raises:
+        ValueError: something else; the message begins with the setting `name`.
+    """
+    for side in ("source", "target", "table", "references"):
+        value = getattr(corpus, side, None)
+        paths = value if isinstance(value, list) else [] if value is None else [value]
+        if value == [] or not all(isinstance(path, str) and path for path in paths):
+            raise ValueError(f"{name}.{side} must be a path or a list of paths, not {value!r}")
+    if (corpus.source is None) != (corpus.target is None):
+        given, absent = ("source", "target") if corpus.target is None else ("target", "source")
+        raise ValueError(f"{name}.{given} is set but {name}.{absent} is not: text files come in pairs")
+    kinds = ["source", "table", "dataset", "sacrebleu"]
+    kinds = [kind for kind in kinds if getattr(corpus, kind, None) is not None]
+    if not kinds:
+        named = f", or {name}.sacrebleu=NAME" if isinstance(corpus, TestSetConfig) else ""
+        raise ValueError(
+            f"{name} is not set: give {name}.source=FILE and {name}.target=FILE, or {name}.table=FILE,"
+            f" or {name}.dataset=NAME{named}"
+        )
+    if len(kinds) > 1:
+        raise ValueError(f"{name} takes one of {', '.join(kinds)}; set the others to null")
+    if (corpus.source_column is None) != (corpus.target_column is None):
+        raise ValueError(f"{name}.source_column and {name}.target_column are given together or not at all")
+
+
+@dataclass(kw_only=True, slots=True)
 class CleaningConfig:
     """Which training pairs are dropped. Every rule counts what it removed."""
 
@@ -71,7 +112,7 @@ class DataConfig:
     target_language: str = "target"
     train: CorpusConfig = field(default_factory=CorpusConfig)
     valid: CorpusConfig = field(default_factory=CorpusConfig)
-    test: dict[str, CorpusConfig] = field(default_factory=dict)
+    test: dict[str, TestSetConfig] = field(default_factory=dict)
     cleaning: CleaningConfig = field(default_factory=CleaningConfig)
     demo: DemoConfig | None = None
     # Prepared data is kept here under a fingerprint of inputs and settings.

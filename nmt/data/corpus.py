@@ -1,11 +1,12 @@
 """Where sentence pairs come from: text files, tables (TSV, CSV, JSONL, Parquet) and `datasets` data sets."""
 
 from collections.abc import Iterator
+from dataclasses import fields
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nmt.data.config import CorpusConfig
+from nmt.data.config import CorpusConfig, TestSetConfig
 from nmt.data.pairs import PairBlock, repack
 from nmt.data.tables import read_table
 from nmt.data.text_lines import DataError, read_lines
@@ -57,7 +58,12 @@ def read_blocks(
     """Yield what `read_pairs` yields in blocks of some thousand pairs."""
     check_corpus(corpus, field=field)
     languages = (source_language, target_language)
-    if corpus.dataset is not None:
+    if isinstance(corpus, TestSetConfig) and corpus.sacrebleu is not None:
+        from nmt.data.test_sets import read_named
+
+        texts, references = read_named(corpus.sacrebleu, field=field, languages=languages)
+        yield PairBlock(texts, references[0], corpus.sacrebleu, range(1, len(texts) + 1))
+    elif corpus.dataset is not None:
         from nmt.data.hub import read_dataset  # `datasets` takes a second to import
 
         yield from read_dataset(corpus, field=field, languages=languages)
@@ -80,6 +86,15 @@ def input_files(corpus: CorpusConfig, *, field: str = "data") -> list[Path]:
 def named_files(corpus: CorpusConfig, *, field: str) -> list[tuple[str, Path]]:
     """Return the files that a corpus is read from, each with the name of the setting that gave it."""
     check_corpus(corpus, field=field)
+    if isinstance(corpus, TestSetConfig):
+        if corpus.sacrebleu is not None:
+            return []
+        further = corpus.references if corpus.references is not None else []
+        plain = CorpusConfig(**{each.name: getattr(corpus, each.name) for each in fields(CorpusConfig)})
+        name = f"{field}.references"
+        return named_files(plain, field=field) + [
+            (name, path) for path in (_paths(further, name) if further else [])
+        ]
     if corpus.dataset is not None:
         folder = Path(corpus.dataset).expanduser()
         files = sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else []
@@ -94,7 +109,8 @@ def named_files(corpus: CorpusConfig, *, field: str) -> list[tuple[str, Path]]:
 
 def check_corpus(corpus: CorpusConfig, *, field: str) -> None:
     """Raise DataError unless exactly one kind of input is set, and set completely."""
-    given = [name for name in ("table", "dataset") if getattr(corpus, name) is not None]
+    kinds = ("table", "dataset", "sacrebleu")
+    given = [name for name in kinds if getattr(corpus, name, None) is not None]
     if corpus.source is not None or corpus.target is not None:
         given.insert(0, "source" if corpus.source is not None else "target")
     if len(given) > 1:

@@ -9,7 +9,7 @@ from typing import Any
 
 import xxhash
 
-from nmt.data.config import CorpusConfig, DataConfig, TokenizerConfig
+from nmt.data.config import CorpusConfig, DataConfig, TestSetConfig, TokenizerConfig
 from nmt.data.corpus import named_files
 from nmt.data.text_lines import DataError, check_file
 
@@ -97,6 +97,8 @@ def corpus_identity(
     if corpus.source is None:
         identity["languages"] = (data.source_language, data.target_language)
         identity["columns"] = (corpus.source_column, corpus.target_column)
+    if isinstance(corpus, TestSetConfig) and corpus.sacrebleu is not None:
+        identity["sacrebleu"] = corpus.sacrebleu
     if corpus.dataset is not None:
         identity["dataset"] = (corpus.dataset_name, corpus.split)
         if files:

@@ -120,6 +120,8 @@ def write_environment(folder: Path, *, device: torch.device, facts: dict[str, An
         {
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "command": sys.argv,
+            "process": os.getpid(),
+            "machine": platform.node(),
             **provenance(),
             "platform": platform.platform(),
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,

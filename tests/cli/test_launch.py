@@ -47,7 +47,7 @@ text_lines.DataError = DataError
 import nmt
 nmt.bundle = bundle
 sys.modules.update({"nmt.bundle": bundle, "nmt.data.text_lines": text_lines})
-for verb in ("prepare", "train", "evaluate", "translate", "average"):
+for verb in ("prepare", "train", "evaluate", "translate", "average", "compare", "runs"):
     sys.modules[f"nmt.cli.{verb}"] = types.SimpleNamespace(run=run)
 from nmt.cli.launch import main
 sys.exit(main(sys.argv[1:]))
@@ -69,7 +69,7 @@ def call(
     )
 
 
-VERBS = ("prepare", "train", "evaluate", "translate", "average")
+VERBS = ("prepare", "train", "evaluate", "translate", "average", "compare", "runs")
 
 # Command lines and what is said about them.
 WRONG = [
@@ -185,6 +185,15 @@ WRONG = [
     ("translate model=nowhere", "model=nowhere: no such run folder"),
     ("average model=nowhere last=2 output=a", "model=nowhere: no such run folder"),
     ("average model=. last=2", "output is not set: give output=..."),
+    ("compare a", "nmt compare takes 2 to 26 systems, not 1"),
+    ("compare a b trials=9", "trials must be at least 100, not 9"),
+    (
+        "compare a b scorin.tokenizer=none",
+        "scorin.tokenizer: no such setting; did you mean scoring.tokenizer?",
+    ),
+    ("runs a b", "'b': there is a folder already; nmt runs takes one"),
+    ("evaluate model=. checkpoints=some", "checkpoints=some is not possible; allowed: none, all"),
+    ("evaluate model=. plot=a.svg", "plot draws scores by step, which needs checkpoints=all"),
 ]
 
 
@@ -332,7 +341,20 @@ def test_own_choices_from_a_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "candidates"),
     [
-        ("nmt ", ["--help ", "--version ", "average ", "evaluate ", "prepare ", "train ", "translate "]),
+        (
+            "nmt ",
+            [
+                "--help ",
+                "--version ",
+                "average ",
+                "compare ",
+                "evaluate ",
+                "prepare ",
+                "runs ",
+                "train ",
+                "translate ",
+            ],
+        ),
         ("nmt tra", ["train ", "translate "]),
         ("nmt train mod", ["model.", "model="]),
         ("nmt train model=b", ["model=base ", "model=big "]),

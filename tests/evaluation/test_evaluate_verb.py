@@ -1,78 +1,35 @@
 """`nmt evaluate` prints what the `sacrebleu` command line prints for the file that `nmt translate` writes."""
 
 import json
-import random
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
 import torch
 
-from nmt import bundle
 from nmt.cli.evaluate import evaluate_model
 from nmt.cli.launch import main
-from nmt.data.config import TokenizerConfig
-from nmt.data.tokenizer import Tokenizer
 from nmt.decoding.config import DecodingConfig
-from nmt.decoding.translator import Translator
-from nmt.evaluation.metrics import Score
-from nmt.evaluation.report import Evaluation, ScoredSet
-from nmt.model.config import TiedEmbeddings, TransformerConfig
-from nmt.model.transformer import Transformer
+from nmt.evaluation import saved
+from nmt.evaluation.evaluation import Evaluation
+from nmt.evaluation.tables import evaluation_table
 
 CPU = torch.device("cpu")
+# As the model folder records them.
 DECODING = DecodingConfig(beam_size=3, max_length_ratio=0, max_length_offset=30)
-WORDS = ["the", "small", "old", "dog", "cat", "house", "sees", "hears", "in", "of", "Über", "größer", "."]
+MakeEvaluation = Callable[..., Evaluation]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working folder: a run with a model, two test sets that it records, and a third that it does not.
-
-    The references are the model's own translations with some words left out: a model that has learnt
-    nothing would otherwise score zero, whatever is compared.
-    """
-    folder = tmp_path_factory.mktemp("work")
-    tokenizer = Tokenizer.train([(" ".join(WORDS),) * 2] * 20, TokenizerConfig(vocabulary_size=340))
-    config = TransformerConfig(
-        encoder_layers=1,
-        decoder_layers=1,
-        width=16,
-        heads=2,
-        feed_forward_width=32,
-        tied_embeddings=TiedEmbeddings.none,
-    )
-    torch.manual_seed(1)
-    size = tokenizer.target_vocabulary_size
-    model = Transformer(config, source_vocabulary_size=size, target_vocabulary_size=size).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(3)
-    draw = random.Random(1)
-    for name in ("one", "two", "three"):
-        sources = ["", *(" ".join(draw.choices(WORDS, k=draw.randint(1, 9))) for _ in range(30))]
-        translations = Translator(model, tokenizer, DECODING, CPU).translate(sources)
-        references = [
-            " ".join(word for word in line.split(" ") if draw.random() < 0.9) for line in translations
-        ]
-        (folder / f"{name}.en").write_text("".join(f"{line}\n" for line in sources), encoding="utf-8")
-        (folder / f"{name}.de").write_text("".join(f"{line}\n" for line in references), encoding="utf-8")
-    settings = bundle.BundleSettings(
-        source_language="en",
-        target_language="de",
-        source_vocabulary_size=size,
-        target_vocabulary_size=size,
-        model=config,
-        decoding=DECODING.plain(),
-        test={name: {"source": f"{name}.en", "target": f"{name}.de"} for name in ("one", "two")},
-    )
-    weights = {name: parameter.detach() for name, parameter in model.named_parameters()}
-    bundle.write(folder / "run" / "model", settings=settings, tokenizer=tokenizer, weights=weights, card={})
-    return folder
+def folder(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    copy = tmp_path_factory.mktemp("evaluate") / "work"
+    shutil.copytree(model_folder, copy)
+    return copy
 
 
 @pytest.fixture(autouse=True)
@@ -82,7 +39,7 @@ def working_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def bleu_in(text: str) -> list[tuple[str, str]]:
     """Values of BLEU in a table, with their signatures."""
-    return re.findall(r"BLEU +(\d+\.\d+) +(\S+)", text)
+    return re.findall(r"BLEU +(\d+\.\d+) +\[\d+\.\d+, \d+\.\d+\] +(\S+)", text)
 
 
 def test_bleu_is_that_of_sacrebleu_on_the_file_that_translate_writes(
@@ -113,16 +70,25 @@ def test_the_file_says_how_the_scores_were_obtained(folder: Path) -> None:
     assert main(["evaluate", *arguments]) == 0
     found = json.loads(written.read_text(encoding="utf-8"))
     weights = (folder / "run" / "model" / "model.safetensors").read_bytes()
-    assert found["weights_sha256"] == sha256(weights).hexdigest()
-    assert found["decoding"] == DECODING.plain() | {"beam_size": 1}
-    assert (found["model"], found["device"], found["dtype"]) == ("run/model", "cpu", "float32")
-    assert found["threads"] == 1
-    assert {"python", "torch", "sacrebleu", "sentencepiece"} <= found["versions"].keys()
+    origin = found["provenance"]
+    assert origin["files"]["model.safetensors"] == sha256(weights).hexdigest()
+    assert set(origin["files"]) == {"model.safetensors", "tokenizer.model", "config.yaml"}
+    assert origin["decoding"] == DECODING.plain() | {"beam_size": 1}
+    assert (origin["system"], origin["device"]) == ("run/model", "cpu")
+    assert origin["dtype"] in ("float32", "bfloat16")
+    assert (origin["source_language"], origin["target_language"]) == ("en", "de")
+    assert origin["threads"] == 1
+    assert {"commit", "nmt", "python", "torch", "sacrebleu", "sentencepiece"} <= origin["software"].keys()
+    assert origin["hardware"]["processor"]
+    assert (origin["resamples"], origin["resampling_seed"]) == (1000, 12345)
     (own,) = found["test_sets"]
     assert (own["name"], own["sentences"]) == ("third", 31)
     assert own["sentences_per_second"] == pytest.approx(31 / own["seconds"])
-    assert [score["name"] for score in own["scores"]] == ["BLEU", "chrF"]
+    assert [score["name"] for score in own["scores"]] == ["BLEU", "chrF", "chrF++", "TER"]
     assert all("version:" in score["signature"] for score in own["scores"])
+    lines = written.with_name(found["sentences_file"]).read_text(encoding="utf-8").splitlines()
+    sources = (folder / "three.en").read_text(encoding="utf-8").split("\n")[:-1]
+    assert [json.loads(line)["source"] for line in lines] == sources
     assert [path.name for path in written.parent.iterdir() if "partial" in path.name] == []
 
 
@@ -151,31 +117,50 @@ def test_a_model_without_test_sets_asks_for_them(folder: Path, capsys: pytest.Ca
     assert "Traceback" not in error
 
 
-def test_every_score_of_the_table_stands_beside_its_signature() -> None:
-    scores = [
-        Score(name="BLEU", value=31.257, signature="nrefs:1|v:1"),
-        Score(name="chrF", value=5.0, signature="nc:6|v:1"),
+def test_further_references_raise_the_score(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one = [
+        "data.test.one.source=one.en",
+        "data.test.one.target=one.de",
+        "threads=1",
+        "scoring.metrics=[bleu]",
     ]
-    evaluation = Evaluation(
-        model="runs/x/model",
-        weights_sha256="0123456789abcdef",
-        decoding=DECODING.plain(),
-        device="cpu",
-        dtype="float32",
-        threads=1,
-        versions={},
-        date="",
-        test_sets=[
-            ScoredSet(name=name, sentences=1000, scores=scores, seconds=4.0)
-            for name in ("first", "second set")
-        ],
-    )
-    assert evaluation.as_table().splitlines() == [
-        "test set    sentences  metric  score  signature",
-        "first           1,000  BLEU    31.26  nrefs:1|v:1",
-        "                       chrF     5.00  nc:6|v:1",
-        "second set      1,000  BLEU    31.26  nrefs:1|v:1",
-        "                       chrF     5.00  nc:6|v:1",
-        "model runs/x/model, weights sha256:0123456789ab, beam 3, length penalty 0.6, float32 on cpu,"
-        " 8.0 s (250.0 sentences/s)",
+    assert main(["evaluate", "model=run", *one, "output=first.json"]) == 0
+    ((first, _),) = bleu_in(capsys.readouterr().out)
+    evaluation = saved.read(folder / "first.json")
+    hypotheses = [each.hypothesis for each in evaluation.test_sets[0].sentences]
+    (folder / "more.de").write_text("".join(f"{line}\n" for line in hypotheses), encoding="utf-8")
+    arguments = [*one, "data.test.one.references=[more.de]", "output=second.json"]
+    assert main(["evaluate", "model=run", *arguments]) == 0
+    ((second, signature),) = bleu_in(capsys.readouterr().out)
+    assert float(first) < float(second) == 100
+    assert signature.startswith("nrefs:2|")
+
+
+def test_a_tokenizer_is_chosen_by_hand(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one = ["data.test.one.source=one.en", "data.test.one.target=one.de", "threads=1", "output=x.json"]
+    assert main(["evaluate", "model=run", *one, "scoring.tokenizer=none"]) == 0
+    assert "tok:none" in capsys.readouterr().out
+    assert main(["evaluate", "model=run", *one, "scoring.tokenizer=spacy"]) == 2
+    assert "scoring.tokenizer=spacy is not possible; allowed: 13a, zh," in capsys.readouterr().err
+    assert main(["evaluate", "model=run", *one, "scoring.metrics=[bleurt]"]) == 2
+    assert "'bleurt' is no metric; allowed: bleu, chrf, chrf++, ter" in capsys.readouterr().err
+
+
+def test_every_score_of_the_table_stands_beside_its_signature(make_evaluation: MakeEvaluation) -> None:
+    evaluation = make_evaluation(0.1)
+    lines = evaluation_table(evaluation).splitlines()
+    assert lines[0].split() == [
+        "test",
+        "set",
+        "sentences",
+        "metric",
+        "score",
+        "95",
+        "%",
+        "interval",
+        "signature",
     ]
+    for line, score in zip(lines[1:5], evaluation.test_sets[0].scores, strict=True):
+        assert f" {score.name} " in line
+        assert line.endswith(f"{score.interval}  {score.signature}")
+        assert f" {score.value:.2f} " in line
