@@ -24,7 +24,10 @@ from nmt.training.place import place
 USER_ERRORS = {
     "nmt.data.text_lines": "DataError",
     "nmt.bundle": "BundleError",
+    "nmt.evaluation.attention_maps": "AttentionMapError",
+    "nmt.evaluation.attention_pictures": "PictureError",
     "nmt.model.device": "DeviceError",
+    "nmt.model.teacher_forcing": "LengthError",
     "nmt.training.atomic_writes": "WriteError",
     "nmt.training.averaging": "AveragingError",
     "nmt.training.checkpoint": "CheckpointError",
@@ -44,6 +47,8 @@ Train neural machine translation models from scratch.
   train       corpus -> model with a score (prepares by itself)
   evaluate    model and test sets -> BLEU and chrF
   translate   model and text -> text
+  score       model, text and its translation -> log-probability of each line
+  attend      model and a sentence -> picture of what attends to what
   average     checkpoints of a run -> one model, often a better one
 
 nmt VERB --help shows a verb's settings and examples; nmt --version the version.
