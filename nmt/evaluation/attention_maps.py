@@ -6,7 +6,6 @@ attending word of the sum over the pieces of the word attended to: rows still su
 Shapes: L layers, H heads, Q positions that attend, K positions attended to; R rows and C columns of a map.
 """
 
-import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nmt.data.tokenizer import BEGIN_ID, Tokenizer
+from nmt.evaluation.attention_labels import printable
 from nmt.evaluation.config import AttentionKind, AttentionMapConfig, Units
 from nmt.model.attention_weights import attention_weights
 from nmt.model.transformer import Transformer
@@ -154,9 +154,3 @@ def _choices(name: str, wanted: str, count: int) -> Iterator[tuple[str, list[int
         raise AttentionMapError(f"{name}={wanted}: there are {count}; allowed: 1 to {count}, mean, all")
     else:
         yield f"{name} {wanted}", [int(wanted) - 1]
-
-
-def printable(text: str) -> str:
-    """Without what would move the cursor, break a line or turn the direction of what follows."""
-    kept = (char for char in text if unicodedata.category(char) != "Cf")
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in kept)

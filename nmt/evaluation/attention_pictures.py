@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from nmt.evaluation.attention_labels import clip, width
 from nmt.evaluation.attention_maps import AttentionMap
 from nmt.evaluation.config import Theme
 
@@ -19,8 +20,11 @@ if TYPE_CHECKING:
 # Inches.
 _CELL, _SMALL_CELL = 0.3, 0.13
 _DOTS_PER_INCH = 150
+# Of labels.
+_POINTS, _SMALL_POINTS = 9, 5.5
 # Weights below are left without a number.
 _SHOWN_WEIGHT = 0.05
+_LONGEST_LABEL = 24
 
 
 class PictureError(ValueError):
@@ -64,7 +68,7 @@ def write_picture(
 
     colours = _COLOURS[theme]
     text = "".join("".join([*each.rows, *each.columns]) for row in grid for each in row)
-    settings: dict[str, Any] = {
+    settings: dict[Any, Any] = {
         "font.family": _families(text + title),
         "font.size": 9,
         "text.color": colours.ink,
@@ -99,20 +103,22 @@ def _draw(grid: Sequence[Sequence[AttentionMap]], title: str, colours: _Colours)
     first = grid[0][0]
     single = len(grid) == len(grid[0]) == 1
     cell = _CELL if single else _SMALL_CELL
-    width, height = cell * len(first.columns), cell * len(first.rows)
-    figure = Figure(
-        figsize=(len(grid[0]) * (width + 0.2) + 1.6, len(grid) * (height + 0.35) + 1.6), layout="constrained"
-    )
+    across, down = cell * len(first.columns) + 0.2, cell * len(first.rows) + 0.35
+    left, top = (_longest(names, small=not single) for names in (first.rows, first.columns))
+    # The colour bar, and titles, take about an inch.
+    size = len(grid[0]) * across + left + 1.0, len(grid) * down + top + 0.8
+    figure = Figure(figsize=size, layout="constrained")
     all_axes = figure.subplots(len(grid), len(grid[0]), squeeze=False, sharex=True, sharey=True)
     greatest = max(float(each.weights_RC.max()) for row in grid for each in row)
-    mesh = None
-    for down, (row, row_axes) in enumerate(zip(grid, all_axes, strict=True)):
-        for across, (shown, axes) in enumerate(zip(row, row_axes, strict=True)):
+    mesh: Any = None
+    for row_number, (row, row_axes) in enumerate(zip(grid, all_axes, strict=True)):
+        for number, (shown, axes) in enumerate(zip(row, row_axes, strict=True)):
             mesh = _draw_map(axes, shown, colours, greatest, numbers=single)
-            _label(axes, shown, left=across == 0, top=down == 0, small=not single)
+            _label(axes, shown, left=number == 0, top=row_number == 0, small=not single)
             axes.set_title(shown.title, fontsize=9 if single else 7, parse_math=False)
     figure.suptitle(title, fontsize=11, parse_math=False)
-    bar = figure.colorbar(mesh, ax=all_axes, shrink=min(1.0, 2.5 / (len(grid) * height)), aspect=18, pad=0.02)
+    share = min(1.0, 2.5 / (len(grid) * down))
+    bar = figure.colorbar(mesh, ax=all_axes, shrink=share, aspect=18, pad=0.02)
     bar.outline.set_visible(False)
     bar.ax.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
     bar.ax.tick_params(labelsize=7, length=0)
@@ -166,16 +172,26 @@ def _draw_map(axes: "Axes", shown: AttentionMap, colours: _Colours, greatest: fl
 
 
 def _label(axes: "Axes", shown: AttentionMap, *, left: bool, top: bool, small: bool) -> None:
-    size = 5.5 if small else 9
+    size = _SMALL_POINTS if small else _POINTS
     axes.tick_params(length=0, top=True, labeltop=top, bottom=False, labelbottom=False, labelleft=left, pad=2)
     axes.set_xticks(np.arange(len(shown.columns)) + 0.5)
     axes.set_yticks(np.arange(len(shown.rows)) + 0.5)
     if top:
-        axes.set_xticklabels(shown.columns, rotation=90, fontsize=size, parse_math=False)
+        axes.set_xticklabels(_clipped(shown.columns), rotation=90, fontsize=size, parse_math=False)
     if left:
-        axes.set_yticklabels(shown.rows, fontsize=size, parse_math=False)
+        axes.set_yticklabels(_clipped(shown.rows), fontsize=size, parse_math=False)
     for spine in axes.spines.values():
         spine.set_visible(False)
+
+
+def _longest(names: Sequence[str], *, small: bool) -> float:
+    """Inches that the longest label takes, about."""
+    letter = (_SMALL_POINTS if small else _POINTS) * 0.62 / 72
+    return letter * max(width(name) for name in _clipped(names))
+
+
+def _clipped(names: Sequence[str]) -> list[str]:
+    return [clip(name, _LONGEST_LABEL) for name in names]
 
 
 def _families(text: str) -> list[str]:

@@ -1,9 +1,9 @@
 """Attention maps for the terminal: two characters a cell, in colour or in shades."""
 
 import math
-import unicodedata
 from collections.abc import Iterator
 
+from nmt.evaluation.attention_labels import clip, letters, width
 from nmt.evaluation.attention_maps import AttentionMap
 
 # From nothing to the greatest weight.
@@ -19,8 +19,8 @@ def terminal_map(shown: AttentionMap, *, colour: bool) -> str:
 
     What the mask forbids is hatched. `colour` uses the 256 colours of terminals, otherwise five shades.
     """
-    rows = [_clip(name) for name in shown.rows]
-    margin = max(map(_width, rows))
+    rows = [clip(name, _LONGEST_LABEL) for name in shown.rows]
+    margin = max(map(width, rows))
     lines = [f"{' ' * margin} {''.join(cells)}".rstrip() for cells in _header(shown.columns)]
     greatest = max(float(shown.weights_RC.max()), 1e-9)
     for name, weights, allowed in zip(rows, shown.weights_RC, shown.allowed_RC, strict=True):
@@ -28,7 +28,7 @@ def terminal_map(shown: AttentionMap, *, colour: bool) -> str:
             _cell(float(weight) / greatest, free, colour)
             for weight, free in zip(weights, allowed, strict=True)
         ]
-        lines.append(f"{' ' * (margin - _width(name))}{name} {''.join(cells)}")
+        lines.append(f"{' ' * (margin - width(name))}{name} {''.join(cells)}")
     lines.append(f"{' ' * margin} {_legend(greatest, colour)}")
     if not shown.allowed_RC.all():
         lines.append(f"{' ' * margin} {_forbidden(colour)} masked: positions still to come")
@@ -37,7 +37,7 @@ def terminal_map(shown: AttentionMap, *, colour: bool) -> str:
 
 def terminal_width(shown: AttentionMap) -> int:
     """Columns that the map takes."""
-    return max(_width(_clip(name)) for name in shown.rows) + 1 + 2 * len(shown.columns)
+    return max(width(clip(name, _LONGEST_LABEL)) for name in shown.rows) + 1 + 2 * len(shown.columns)
 
 
 def _cell(share: float, allowed: bool, colour: bool) -> str:
@@ -61,40 +61,11 @@ def _legend(greatest: float, colour: bool) -> str:
 
 def _header(names: list[str]) -> Iterator[list[str]]:
     """The names written downwards, one character a line, ending above their columns."""
-    letters = [list(_letters(_clip(name))) for name in names]
-    height = max(map(len, letters))
+    columns = [list(letters(clip(name, _LONGEST_LABEL))) for name in names]
+    height = max(map(len, columns))
     for line in range(height):
-        yield [_padded(own[line - height + len(own)] if line >= height - len(own) else "") for own in letters]
-
-
-def _letters(text: str) -> Iterator[str]:
-    """Characters with the marks that combine with them."""
-    letter = ""
-    for char in text:
-        if letter and not unicodedata.category(char).startswith("M"):
-            yield letter
-            letter = ""
-        letter += char
-    if letter:
-        yield letter
+        yield [_padded(own[line - height + len(own)] if line >= height - len(own) else "") for own in columns]
 
 
 def _padded(letter: str) -> str:
-    return letter + " " * (2 - _width(letter))
-
-
-def _clip(name: str) -> str:
-    letters = list(_letters(name))
-    return name if len(letters) <= _LONGEST_LABEL else "".join(letters[: _LONGEST_LABEL - 1]) + "…"
-
-
-def _width(text: str) -> int:
-    """Columns of the terminal."""
-    return sum(
-        0
-        if unicodedata.category(char).startswith("M")
-        else 2
-        if unicodedata.east_asian_width(char) in "WF"
-        else 1
-        for char in text
-    )
+    return letter + " " * (2 - width(letter))

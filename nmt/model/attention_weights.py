@@ -140,7 +140,8 @@ def block_weights(
     scores_BHTS = query_BHTK @ key_BHSK.transpose(-2, -1) / query_BHTK.shape[-1] ** 0.5
     if mask is not None:
         scores_BHTS = scores_BHTS + mask.float()
-    return scores_BHTS.softmax(-1)
+    weights_BHTS: Tensor = scores_BHTS.softmax(-1)
+    return weights_BHTS
 
 
 def _crop(
