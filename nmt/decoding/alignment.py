@@ -1,6 +1,17 @@
 """Word alignment read from cross-attention.
 
-Shapes: S source pieces, T target pieces, END included in both.
+A piece's attention is that of the step which writes it, from the mean over all heads of the last two decoder
+layers. Garg et al. (EMNLP 2019, section 4.1) take the penultimate of six layers; Chen et al. (EMNLP 2020,
+section 3) the step that reads the piece. Share of right links here, by layer (steps that write / that read):
+
+    demo corpus, `tiny`, 1,000 sentences against the grammar's own alignment, 8,273 words:
+        layer 1  .50 / .23    2  .77 / .11    3  .85 / .09    4  .90 / .10    all  .84 / .11
+    Multi30k, `small`, 201 words of the validation set whose translation a short dictionary settles:
+        layer 1  .84 / .10    2  .94 / .08    3  .84 / .07    all  .94 / .09
+
+The last two together are near the best of both (.90 and .92), which no single layer is.
+
+Shapes: S source pieces, T target pieces, END included in both; L layers, H heads.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,12 +29,9 @@ _MAX_TOKENS = 8192
 Links = list[tuple[int, int]]
 
 
-def default_layer(decoder_layers: int) -> int:
-    """The decoder layer, from 0, that alignments are read from: the penultimate one.
-
-    So Garg et al. (EMNLP 2019, section 4.1) for six layers; a single layer is its own choice.
-    """
-    return max(0, decoder_layers - 2)
+def default_layers(decoder_layers: int) -> list[int]:
+    """The decoder layers, from 0, that alignments are read from: the last two."""
+    return list(range(max(0, decoder_layers - 2), decoder_layers))
 
 
 def align(
@@ -32,26 +40,25 @@ def align(
     sources: Sequence[str],
     targets: Sequence[str],
     *,
-    layer: int | None = None,
+    layers: Sequence[int] | None = None,
 ) -> list[Links]:
     """Links (source word, target word) of each pair, words counted from 0 between blanks, by target word.
 
-    Every target word is linked to the source word that it attends to most, and to nothing else; a pair
-    with a blank side has no links. A target piece is what the decoder *reads* where its attention is taken
-    (Chen et al., EMNLP 2020, "shift"), from the mean over the heads of one layer; a word's attention is the
-    mean over its pieces of the sum over the source word's pieces. END is no word.
+    Every target word is linked to the source word that it attends to most, and to nothing else; a pair with a
+    blank side has no links. A word's attention is the mean over its pieces of the sum over the source word's
+    pieces. END is no word.
 
     Args:
-        layer: the decoder layer, from 0; None takes `default_layer`.
+        layers: decoder layers, from 0; None takes `default_layers`.
 
     Raises:
         LengthError: a sentence is longer than learned positions reach.
         ValueError: there is no such layer.
     """
     count = model.config.decoder_layers
-    chosen = default_layer(count) if layer is None else layer
-    if not 0 <= chosen < count:
-        raise ValueError(f"layer {chosen} is not one of the decoder's layers 0 to {count - 1}")
+    chosen = default_layers(count) if layers is None else layers
+    if not chosen or not all(0 <= layer < count for layer in chosen):
+        raise ValueError(f"layers {list(chosen)} are not among the decoder's, 0 to {count - 1}")
     source_pieces = tokenizer.encode_source(sources)
     target_pieces = tokenizer.encode_target(targets)
     links: list[Links] = [[] for _ in source_pieces]
@@ -61,12 +68,12 @@ def align(
             [source_pieces[number] for number in batch],
             [target_pieces[number] for number in batch],
             begin_id=BEGIN_ID,
-            layers=[chosen],
+            layers=chosen,
         )
         for number, weights_LHTS in zip(batch, weights, strict=True):
             links[number] = best_links(
-                # The first step reads BEGIN, the last column is the source's END.
-                weights_LHTS[0].mean(dim=0)[1:, :-1],
+                # The last step writes END, the last column is the source's.
+                weights_LHTS.mean(dim=(0, 1))[:-1, :-1],
                 tokenizer.words_source(sources[number]),
                 tokenizer.words_target(targets[number]),
             )

@@ -6,7 +6,7 @@ import torch
 from nmt.data.config import TokenizerConfig
 from nmt.data.tokenizer import Tokenizer
 from nmt.decoding import alignment
-from nmt.decoding.alignment import align, best_links, default_layer, pharaoh
+from nmt.decoding.alignment import align, best_links, default_layers, pharaoh
 from nmt.model.config import TransformerConfig
 from nmt.model.transformer import Transformer
 
@@ -80,13 +80,32 @@ def test_batches_and_order_change_nothing(
     assert align(model, tokenizer, [], []) == []
 
 
-def test_the_layer_is_chosen(model: Transformer, tokenizer: Tokenizer) -> None:
-    layers = [align(model, tokenizer, SENTENCES, SENTENCES, layer=layer) for layer in range(3)]
-    assert align(model, tokenizer, SENTENCES, SENTENCES) == layers[default_layer(3)]
-    assert layers[0] != layers[1] != layers[2]
-    with pytest.raises(ValueError, match="layer 3 is not one of the decoder's layers 0 to 2"):
-        align(model, tokenizer, SENTENCES, SENTENCES, layer=3)
-    assert [default_layer(count) for count in (1, 2, 6)] == [0, 0, 4]
+def test_the_layers_are_chosen(model: Transformer, tokenizer: Tokenizer) -> None:
+    found = [align(model, tokenizer, SENTENCES, SENTENCES, layers=[layer]) for layer in range(3)]
+    assert found[0] != found[1] != found[2]
+    assert align(model, tokenizer, SENTENCES, SENTENCES) == align(
+        model, tokenizer, SENTENCES, SENTENCES, layers=[1, 2]
+    )
+    with pytest.raises(ValueError, match=r"layers \[3\] are not among the decoder's, 0 to 2"):
+        align(model, tokenizer, SENTENCES, SENTENCES, layers=[3])
+    assert [default_layers(count) for count in (1, 2, 6)] == [[0], [0, 1], [4, 5]]
+
+
+def test_a_word_is_linked_by_the_step_that_writes_it(
+    model: Transformer, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A decoder whose steps look at fixed places: the links are those of the step before the word is read."""
+    text, count = "A A A", 3
+    pieces = tokenizer.encode_target([text])[0]
+    words = tokenizer.words_target(text)
+    weights_TS = torch.zeros(len(pieces), len(pieces))
+    # The steps that write word w look at source word 2 - w.
+    for step, word in enumerate(words):
+        weights_TS[step, words.index(count - 1 - word)] = 1
+    weights_TS[-1, -1] = 1
+    monkeypatch.setattr(alignment, "cross_attention_weights", lambda *_, **__: [weights_TS[None, None]])
+    links = align(model, tokenizer, [text], [text])
+    assert links == [[(2, 0), (1, 1), (0, 2)]]
 
 
 def test_pharaoh_notation() -> None:
