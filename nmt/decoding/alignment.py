@@ -46,7 +46,7 @@ def align(
 
     Every target word is linked to the source word that it attends to most, and to nothing else; a pair with a
     blank side has no links. A word's attention is the mean over its pieces of the sum over the source word's
-    pieces. END is no word.
+    pieces; punctuation attached to either word, which attends to punctuation, is left out. END is no word.
 
     Args:
         layers: decoder layers, from 0; None takes `default_layers`.
@@ -71,13 +71,25 @@ def align(
             layers=chosen,
         )
         for number, weights_LHTS in zip(batch, weights, strict=True):
-            links[number] = best_links(
-                # The last step writes END, the last column is the source's.
-                weights_LHTS.mean(dim=(0, 1))[:-1, :-1],
-                tokenizer.words_source(sources[number]),
-                tokenizer.words_target(targets[number]),
-            )
+            source_words = tokenizer.words_source(sources[number])
+            target_words = tokenizer.words_target(targets[number])
+            # The last step writes END, the last column is the source's.
+            weights_TS = weights_LHTS.mean(dim=(0, 1))[:-1, :-1]
+            weights_TS[:, _attached_marks(tokenizer.pieces_source(sources[number]), source_words)] = 0
+            weights_TS[_attached_marks(tokenizer.pieces_target(targets[number]), target_words)] = 0
+            links[number] = best_links(weights_TS, source_words, target_words)
     return links
+
+
+def _attached_marks(pieces: Sequence[str], words: Sequence[int]) -> list[int]:
+    """Places of pieces without letters and digits in words that have some."""
+    written = [any(char.isalnum() for char in piece) for piece in pieces]
+    with_letters = {word for word, has_letters in zip(words, written, strict=True) if has_letters}
+    return [
+        place
+        for place, (word, has_letters) in enumerate(zip(words, written, strict=True))
+        if word in with_letters and not has_letters
+    ]
 
 
 def best_links(weights_TS: Tensor, source_words: Sequence[int], target_words: Sequence[int]) -> Links:

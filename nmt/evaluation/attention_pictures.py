@@ -117,6 +117,8 @@ def _draw(grid: Sequence[Sequence[AttentionMap]], title: str, colours: _Colours)
             _label(axes, shown, left=number == 0, top=row_number == 0, small=not single)
             axes.set_title(shown.title, fontsize=9 if single else 7, parse_math=False)
     figure.suptitle(title, fontsize=11, parse_math=False)
+    if not first.allowed_RC.all():
+        figure.supxlabel("hatched: masked, positions still to come", fontsize=7)
     share = min(1.0, 2.5 / (len(grid) * down))
     bar = figure.colorbar(mesh, ax=all_axes, shrink=share, aspect=18, pad=0.02)
     bar.outline.set_visible(False)

@@ -27,7 +27,7 @@ def draw_pixels(shown: AttentionMap) -> Pixels:
     top = max(label.height for label in column_labels) + 2 * _GAP
     shares = shown.weights_RC / max(float(shown.weights_RC.max()), 1e-9)
     # The eye tells light shades apart more easily than dark ones.
-    shades = _NOTHING + (_GREATEST - _NOTHING) * np.sqrt(shares)[..., None]
+    shades = _NOTHING + (_GREATEST - _NOTHING) * shares[..., None] ** 0.7
     cells = shades.astype(np.uint8).repeat(_CELL, axis=0).repeat(_CELL, axis=1)
     cells[::_CELL] = cells[:, ::_CELL] = 255
     picture = Image.new("RGB", (left + cells.shape[1] + _GAP, top + cells.shape[0] + _GAP), "white")
