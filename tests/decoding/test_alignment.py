@@ -108,6 +108,22 @@ def test_a_word_is_linked_by_the_step_that_writes_it(
     assert links == [[(2, 0), (1, 1), (0, 2)]]
 
 
+def test_attached_punctuation_has_no_say(
+    model: Transformer, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "A. A - ."
+    pieces, words = tokenizer.pieces_target(text), tokenizer.words_target(text)
+    assert [piece for piece, word in zip(pieces, words, strict=True) if word == 0][-1] == "."
+    # Every piece looks at the full stop of the first word, and less at the letter of the second.
+    weights_TS = torch.zeros(len(pieces) + 1, len(pieces) + 1)
+    weights_TS[:, pieces.index(".")] = 0.6
+    weights_TS[:, words.index(1) : words.index(2)] = 0.1
+    # The full stop of the first word is sure that it is the last word.
+    weights_TS[pieces.index("."), words.index(3)] = 5
+    monkeypatch.setattr(alignment, "cross_attention_weights", lambda *_, **__: [weights_TS[None, None]])
+    assert align(model, tokenizer, [text], [text]) == [[(1, 0), (1, 1), (1, 2), (1, 3)]]
+
+
 def test_pharaoh_notation() -> None:
     assert pharaoh([(0, 0), (3, 1), (1, 2)]) == "0-0 3-1 1-2"
     assert pharaoh([]) == ""
