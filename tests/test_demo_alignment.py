@@ -75,7 +75,7 @@ def accuracy(pairs: list[DemoPair], found: list[Links], *, moved: int = 0) -> fl
     """Share of the target words with a right link, of those whose source words stand `moved` places off."""
     right = []
     for pair, links in zip(pairs, found, strict=True):
-        link = dict((target, source) for source, target in links)
+        link = {target: source for source, target in links}
         for word in {target for _, target in pair.alignment}:
             sources = {source for source, target in pair.alignment if target == word}
             if min(abs(source - word) for source in sources) >= moved:
