@@ -119,8 +119,13 @@ def _draw(grid: Sequence[Sequence[AttentionMap]], title: str, colours: _Colours)
     figure.suptitle(title, fontsize=11, parse_math=False)
     if not first.allowed_RC.all():
         figure.supxlabel("hatched: masked, positions still to come", fontsize=7)
-    share = min(1.0, 2.5 / (len(grid) * down))
-    bar = figure.colorbar(mesh, ax=all_axes, shrink=share, aspect=18, pad=0.02)
+    if single:
+        # As high as the cells, whose shape the layout keeps, and not as the room around them.
+        (axes,), inch = all_axes[0], 1 / (cell * len(first.columns))
+        bar = figure.colorbar(mesh, cax=axes.inset_axes((1 + 0.12 * inch, 0, 0.14 * inch, 1)))
+    else:
+        share = min(1.0, 2.5 / (len(grid) * down))
+        bar = figure.colorbar(mesh, ax=all_axes, shrink=share, aspect=18, pad=0.02)
     bar.outline.set_visible(False)
     bar.ax.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
     bar.ax.tick_params(labelsize=7, length=0)
