@@ -56,9 +56,9 @@ def model(pairs: list[DemoPair], tmp_path_factory: pytest.TempPathFactory) -> Pa
             (folder / f"{name}.{suffix}").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     settings = """experiment=own_corpus data.train.source=train.en data.train.target=train.de
         data.valid.source=valid.en data.valid.target=valid.de tokenizer.vocabulary_size=512 model=tiny
-        model.encoder_layers=2 model.decoder_layers=2 training=quick training.max_steps=300
-        training.max_tokens_per_batch=768 training.warmup_steps=80 training.validate_every=300
-        training.checkpoint_every=300 training.trackers=[] training.threads=1 training.device=cpu
+        model.encoder_layers=2 model.decoder_layers=2 training=quick training.max_steps=500
+        training.max_tokens_per_batch=768 training.warmup_steps=100 training.validate_every=500
+        training.checkpoint_every=500 training.trackers=[] training.threads=1 training.device=cpu
         data.workers=1 run.folder=run"""
     subprocess.run(
         [sys.executable, "-m", "nmt", "train", *settings.split()],
