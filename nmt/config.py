@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from nmt.data.config import DataConfig, TestSetConfig, TokenizerConfig, check_source
 from nmt.decoding.config import DecodingConfig
-from nmt.evaluation.config import CheckpointChoice, ScoringConfig
+from nmt.evaluation.config import AttentionMapConfig, CheckpointChoice, ScoringConfig
 from nmt.model.config import Positions, TiedEmbeddings, TransformerConfig
 from nmt.training.config import Device, ModelWeights, TrainingConfig
 
@@ -176,6 +176,48 @@ class TranslateConfig:
 
 
 @dataclass(kw_only=True, slots=True)
+class ScoreConfig:
+    """Settings of `nmt score`."""
+
+    # Run folder, checkpoint or model folder.
+    model: str = MISSING
+    # Text files, line n of both a pair.
+    source: str = MISSING
+    target: str = MISSING
+    # null is standard output.
+    output: str | None = None
+    device: Device = Device.auto
+    # CPU threads; 0 takes every core.
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        _check_threads(self.threads)
+
+
+@dataclass(kw_only=True, slots=True)
+class AttendConfig(AttentionMapConfig):
+    """Settings of `nmt attend`."""
+
+    # Run folder, checkpoint or model folder.
+    model: str = MISSING
+    # A sentence and its translation; null is the translation that the model finds.
+    source: str = MISSING
+    target: str | None = None
+    # .png or .svg; null draws in the terminal.
+    output: str | None = None
+    decoding: DecodingConfig = field(default_factory=DecodingConfig)
+    device: Device = Device.auto
+    # CPU threads; 0 takes every core.
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        AttentionMapConfig.__post_init__(self)
+        _check_threads(self.threads)
+        if self.output is not None and not self.output.lower().endswith((".png", ".svg")):
+            raise ValueError(f"output={self.output}: a picture is a .png or .svg file")
+
+
+@dataclass(kw_only=True, slots=True)
 class AverageConfig:
     """Settings of `nmt average`."""
 
@@ -216,6 +258,8 @@ SCHEMAS: dict[str, type[Any]] = {
     "train": TrainConfig,
     "evaluate": EvaluateConfig,
     "translate": TranslateConfig,
+    "score": ScoreConfig,
+    "attend": AttendConfig,
     "average": AverageConfig,
     "compare": CompareConfig,
     "runs": RunsConfig,
@@ -230,9 +274,9 @@ def register_schemas() -> None:
     """
     store = ConfigStore.instance()
     store.store(name="train_schema", node=TrainConfig)
-    for verb in ("average", "compare", "runs"):
+    for verb in ("average", "compare", "runs", "score"):
         store.store(name=f"{verb}_schema", node=SCHEMAS[verb])
-    for verb in ("evaluate", "translate"):
+    for verb in ("evaluate", "translate", "attend"):
         schema = OmegaConf.structured(SCHEMAS[verb])
         for name in schema.decoding:
             schema.decoding[name] = MISSING

@@ -60,10 +60,11 @@ def test_every_choice_gives_a_runnable_config(verb: str, group: str, option: str
     check(compose(verb, f"{group}={option}", *CORPUS.get(option, [])), verb)
 
 
-@pytest.mark.parametrize("verb", ["evaluate", "translate"])
+@pytest.mark.parametrize("verb", ["evaluate", "translate", "attend"])
 @pytest.mark.parametrize("decoding", [[], ["decoding=greedy"], ["decoding=beam", "decoding.beam_size=7"]])
 def test_verbs_that_take_a_model_compose(verb: str, decoding: list[str], tmp_path: Path) -> None:
-    config = compose(verb, f"model={tmp_path}", *decoding)
+    text = ["source=x"] if verb == "attend" else []
+    config = compose(verb, f"model={tmp_path}", *text, *decoding)
     stored = {"beam_size": 3, "length_penalty": 1.5, "max_source_pieces": 99, "gone": 1}
     settings = checked(config, verb, lambda folder: stored)
     given = {0: 3, 1: 1, 2: 7}[len(decoding)]
@@ -148,6 +149,34 @@ def test_saved_config_is_read_back(experiment: str) -> None:
         f"experiment={experiment}", *CORPUS.get(experiment, []), "training.precision=bfloat16"
     )
     assert from_yaml(to_yaml(config), TrainConfig) == config
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'Say "hi", [a=b] it\'s {c: d}, 50% of x=y',
+        "a ${b} and ${oc.env:HOME} and $x",
+        r"c:\${d} \\${e} \n \\",
+        "${unclosed",
+        "null",
+        "true",
+        "1",
+        " spaces kept ",
+        "choice(a,b)",
+        "¿Qué? 你好، שלום\t|",
+    ],
+)
+def test_a_sentence_on_the_command_line_is_taken_as_it_stands(text: str, tmp_path: Path) -> None:
+    config = compose("attend", f"model={tmp_path}", f"source={text}", f"target={text}.")
+    settings = checked(config, "attend", lambda folder: {})
+    assert (settings.source, settings.target) == (text, f"{text}.")
+
+
+def test_question_marks_are_a_sentence_too(tmp_path: Path) -> None:
+    """OmegaConf has a meaning of its own for three of them."""
+    config = compose("attend", f"model={tmp_path}", "source=???", "target=null")
+    settings = checked(config, "attend", lambda folder: {})
+    assert (settings.source.strip(), settings.target) == ("???", None)
 
 
 @pytest.mark.parametrize(

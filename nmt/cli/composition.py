@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, get_args, get_type_hints
 
 import hydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -19,13 +20,15 @@ from nmt.cli.settings import GROUPS, config_folder, setting_type
 from nmt.config import SCHEMAS, ConfigError, load, register_schemas
 from nmt.decoding.config import DecodingConfig
 
-# Settings that name a file or folder and are taken as they stand, not read by Hydra: any file name
-# is right, and `model=` would be the choice of a model from configs/model.
+# Settings that are a file name or a sentence and are taken as they stand, not read by Hydra: any text is
+# right, and `model=` would be the choice of a model from configs/model.
 LITERALS: dict[str, tuple[str, ...]] = {
     "prepare": (),
     "train": (),
     "evaluate": ("model", "output", "plot"),
     "translate": ("model", "input", "output"),
+    "score": ("model", "source", "target", "output"),
+    "attend": ("model", "source", "target", "output"),
     "average": ("model", "output"),
     "compare": ("output",),
     "runs": ("folder",),
@@ -64,7 +67,8 @@ class Request:
             argument = argument if argument.startswith(("+hydra", "++hydra")) else argument.lstrip("+")
             name, equals, value = argument.partition("=")
             if equals and name in LITERALS[verb]:
-                request.literals[name] = None if value == "null" else value
+                optional = NoneType in get_args(get_type_hints(SCHEMAS[verb])[name])
+                request.literals[name] = None if optional and value == "null" else value
                 continue
             if verb in POSITIONALS and (not equals or _is_path(verb, argument)):
                 request._add_positional(argument)
@@ -124,7 +128,7 @@ class Request:
         if self.verb == "prepare":
             config = OmegaConf.masked_copy(config, ["data", "tokenizer"])
         for name, value in self.literals.items():
-            config[name] = value
+            config[name] = None if value is None else plain(value)
         return config
 
     def jobs(self) -> list[list[str]]:
@@ -141,6 +145,11 @@ class Request:
             else:
                 choices.append([text])
         return [list(job) for job in product(*choices)]
+
+
+def plain(text: str) -> str:
+    """What OmegaConf reads as `text`, in which ${...} is no interpolation and ??? not a missing value."""
+    return "??? " if text == "???" else re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
 
 
 def check(config: DictConfig, verb: str) -> None:

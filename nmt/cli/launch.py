@@ -27,7 +27,10 @@ USER_ERRORS = {
     "nmt.evaluation.comparison": "ComparisonError",
     "nmt.evaluation.metrics": "MetricError",
     "nmt.evaluation.saved": "SavedEvaluationError",
+    "nmt.evaluation.attention_maps": "AttentionMapError",
+    "nmt.evaluation.attention_pictures": "PictureError",
     "nmt.model.device": "DeviceError",
+    "nmt.model.teacher_forcing": "LengthError",
     "nmt.training.atomic_writes": "WriteError",
     "nmt.training.averaging": "AveragingError",
     "nmt.training.checkpoint": "CheckpointError",
@@ -49,6 +52,8 @@ Train neural machine translation models from scratch.
   compare     two or more systems -> whether their difference is significant
   runs        lists runs with scores, status and what differs
   translate   model and text -> text
+  score       model, text and its translation -> log-probability of each line
+  attend      model and a sentence -> picture of what attends to what
   average     checkpoints of a run -> one model, often a better one
 
 nmt VERB --help shows a verb's settings and examples; nmt --version the version.

@@ -16,6 +16,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "train": ("experiment", "data", "tokenizer", "model", "training", "decoding"),
     "evaluate": ("decoding",),
     "translate": ("decoding",),
+    "score": (),
+    "attend": ("decoding",),
     "average": (),
     "compare": (),
     "runs": (),

@@ -1,7 +1,8 @@
 """The parts of a training run, made from its settings."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from itertools import islice
 
 import torch
 
@@ -9,8 +10,11 @@ from nmt.config import TrainConfig
 from nmt.data.batching import BatchShape, batch_shapes
 from nmt.data.loader import Loader
 from nmt.data.preparation import PreparedData, read_texts
-from nmt.data.tokenizer import BEGIN_ID
+from nmt.data.tokenizer import BEGIN_ID, Tokenizer
 from nmt.decoding.translator import Translator
+from nmt.evaluation.attention_maps import PairAttention
+from nmt.evaluation.attention_pixels import draw_pixels
+from nmt.evaluation.config import AttentionMapConfig
 from nmt.evaluation.metrics import Scorer
 from nmt.model.transformer import Transformer
 from nmt.training.checkpoint import TrainState
@@ -22,7 +26,11 @@ from nmt.training.optim import FlatParameters, Optimizer
 from nmt.training.parameters import Parameters
 from nmt.training.precision import choose_dtype
 from nmt.training.replicas import Replicas, replica_count
+from nmt.training.sinks import Pixels
 from nmt.training.validation import Validation
+
+# Pieces of a side in a picture of attention.
+MOST_SHOWN_PIECES = 60
 
 
 def shapes(config: TrainConfig) -> list[BatchShape]:
@@ -144,6 +152,7 @@ def make_decode(
     )
     # Dealt out like cards: each process gets sentences of every kind.
     shares = [sources[rank :: processes.world_size] for rank in range(processes.world_size)]
+    shown = _shown_pair(config, prepared.tokenizer, model, sources, references)
 
     def decode() -> Validation | None:
         # With the weights of this moment.
@@ -160,6 +169,31 @@ def make_decode(
             chrf=scores["chrF"].value,
             bleu_signature=scores["BLEU"].signature,
             samples=list(zip(sources, references, translations, strict=True))[:samples],
+            images={} if shown is None else {"attention": _draw_attention(model, prepared, *shown)},
         )
 
     return decode
+
+
+def _shown_pair(
+    config: TrainConfig,
+    tokenizer: Tokenizer,
+    model: Transformer,
+    sources: Sequence[str],
+    references: Sequence[str],
+) -> tuple[str, str] | None:
+    """The first sample whose attention fits a picture; none where no process has a whole model."""
+    if config.training.sharding is Sharding.full:
+        return None
+    most = min(MOST_SHOWN_PIECES, model.longest_source or MOST_SHOWN_PIECES)
+    for source, reference in islice(zip(sources, references, strict=True), config.training.sample_sentences):
+        pieces = (*tokenizer.encode_source([source]), *tokenizer.encode_target([reference]))
+        if all(1 < len(side) <= most for side in pieces):
+            return source, reference
+    return None
+
+
+def _draw_attention(model: Transformer, prepared: PreparedData, source: str, reference: str) -> Pixels:
+    """Cross-attention of the reference, not of a translation: the same rows at every step of the run."""
+    attention = PairAttention.of(model, prepared.tokenizer, source, reference)
+    return draw_pixels(attention.maps(AttentionMapConfig())[0][0])

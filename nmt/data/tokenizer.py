@@ -14,6 +14,7 @@ characters outside the vocabulary become the unknown piece and are lost.
 import io
 import random
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -117,6 +118,14 @@ class Tokenizer:
         """Return the pieces of a target text in writing, END_ID left out."""
         return _write_pieces(self._target, text)
 
+    def words_source(self, text: str) -> list[int]:
+        """Return for each piece of a source text, END_ID left out, the number of its word in `text.split()`."""
+        return _words(self._source, text)
+
+    def words_target(self, text: str) -> list[int]:
+        """Return for each piece of a target text, END_ID left out, the number of its word in `text.split()`."""
+        return _words(self._target, text)
+
     def decode_source(self, pieces: Sequence[Sequence[int]]) -> list[str]:
         """Return the text of each list of ids; special ids and ids outside the vocabulary are dropped."""
         return _decode(self._source, pieces)
@@ -157,6 +166,14 @@ def _encode(processor: sentencepiece.SentencePieceProcessor, texts: Sequence[str
 def _write_pieces(processor: sentencepiece.SentencePieceProcessor, text: str) -> list[str]:
     pieces: list[str] = processor.encode(_clean(text), out_type=str)
     return pieces
+
+
+def _words(processor: sentencepiece.SentencePieceProcessor, text: str) -> list[int]:
+    """Normalisation may drop, add and merge characters: the place in the text where a piece begins decides."""
+    offsets: list[tuple[int, int]] = processor.encode(_clean(text), return_type="offset_mapping")["offsets"]
+    # End of each word; a piece that begins in the space before a word belongs to that word.
+    ends = [match.end() for match in re.finditer(r"\S+", text)]
+    return [max(0, min(bisect_right(ends, begin), len(ends) - 1)) for begin, _ in offsets]
 
 
 def _decode(processor: sentencepiece.SentencePieceProcessor, pieces: Sequence[Sequence[int]]) -> list[str]:

@@ -10,6 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from nmt.training.atomic_writes import write_text
 from nmt.training.config import TrackerName
 
@@ -17,6 +20,8 @@ from nmt.training.config import TrackerName
 Setting = bool | int | float | str
 # (source, reference, translation)
 Sample = tuple[str, str, str]
+# [height, width, 3]
+Pixels = NDArray[np.uint8]
 
 
 class SinkError(ValueError):
@@ -31,6 +36,9 @@ class Sink:
 
     def samples(self, step: int, rows: Sequence[Sample]) -> None:
         """Translations of some validation sentences."""
+
+    def image(self, step: int, name: str, pixels: Pixels) -> None:
+        """A picture under a name such as `validation/attention`."""
 
     def settings(self, values: Mapping[str, Setting], text: str) -> None:
         """The run's settings by dotted name, and the whole configuration as YAML."""
@@ -127,6 +135,9 @@ class TensorBoard(Sink):
         lines += ["| " + " | ".join(_escape(cell) for cell in row) + " |" for row in rows]
         self.writer.add_text("validation/samples", "\n".join(lines), step)
 
+    def image(self, step: int, name: str, pixels: Pixels) -> None:
+        self.writer.add_image(name, pixels, step, dataformats="HWC")
+
     def settings(self, values: Mapping[str, Setting], text: str) -> None:
         self.writer.add_text("settings", "    " + text.replace("\n", "\n    "), 0)
 
@@ -188,6 +199,7 @@ class WeightsAndBiases(Sink):
                 " WANDB_MODE=offline"
             ) from error
         self.table = wandb.Table
+        self.picture = wandb.Image
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         # Steps that a killed run had already sent are repeated with the same values.
@@ -200,6 +212,10 @@ class WeightsAndBiases(Sink):
                 columns=["source", "reference", "translation"], data=[list(row) for row in rows]
             )
             self.run.log({"validation/samples": table}, step=step)
+
+    def image(self, step: int, name: str, pixels: Pixels) -> None:
+        if step >= self.run.step:
+            self.run.log({name: self.picture(pixels)}, step=step)
 
     def settings(self, values: Mapping[str, Setting], text: str) -> None:
         self.run.config.update(dict(values), allow_val_change=True)

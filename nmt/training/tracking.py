@@ -9,7 +9,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from nmt.training.config import TrackerName
-from nmt.training.sinks import MetricsFile, Sample, Setting, Sink, open_sinks
+from nmt.training.sinks import MetricsFile, Pixels, Sample, Setting, Sink, open_sinks
 
 # Seconds between two lines of progress where the output is not a terminal.
 PLAIN_INTERVAL_SECONDS = 30.0
@@ -102,6 +102,11 @@ class Tracker:
         """Translations as text."""
         for sink in self.sinks:
             sink.samples(step, rows)
+
+    def image(self, step: int, name: str, pixels: Pixels) -> None:
+        """A picture under a name such as `validation/attention`."""
+        for sink in self.sinks:
+            sink.image(step, name, pixels)
 
     def settings(self, values: Mapping[str, Setting], text: str) -> None:
         """The run's settings by dotted name, and its whole configuration as YAML."""

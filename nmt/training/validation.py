@@ -15,6 +15,7 @@ from nmt.training.checkpoint import TrainState
 from nmt.training.distributed import Processes
 from nmt.training.loss import smoothed_cross_entropy
 from nmt.training.memory import release
+from nmt.training.sinks import Pixels
 from nmt.training.tracking import Tracker
 
 
@@ -27,6 +28,8 @@ class Validation:
     bleu_signature: str
     # (source, reference, translation)
     samples: list[tuple[str, str, str]] = field(default_factory=list)
+    # Pictures by name, such as `attention`.
+    images: dict[str, Pixels] = field(default_factory=dict)
 
 
 class Validator:
@@ -123,6 +126,8 @@ class Validator:
             },
         )
         self.tracker.samples(state.step, validation.samples)
+        for name, pixels in validation.images.items():
+            self.tracker.image(state.step, f"validation/{name}", pixels)
         is_best = state.best_step == state.step
         best = "best so far" if is_best else f"best {state.best_bleu:.2f} at step {state.best_step:,}"
         self.tracker.say(

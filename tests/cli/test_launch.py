@@ -47,7 +47,7 @@ text_lines.DataError = DataError
 import nmt
 nmt.bundle = bundle
 sys.modules.update({"nmt.bundle": bundle, "nmt.data.text_lines": text_lines})
-for verb in ("prepare", "train", "evaluate", "translate", "average", "compare", "runs"):
+for verb in ("prepare", "train", "evaluate", "translate", "score", "attend", "average", "compare", "runs"):
     sys.modules[f"nmt.cli.{verb}"] = types.SimpleNamespace(run=run)
 from nmt.cli.launch import main
 sys.exit(main(sys.argv[1:]))
@@ -69,7 +69,7 @@ def call(
     )
 
 
-VERBS = ("prepare", "train", "evaluate", "translate", "average", "compare", "runs")
+VERBS = ("prepare", "train", "evaluate", "translate", "score", "attend", "average", "compare", "runs")
 
 # Command lines and what is said about them.
 WRONG = [
@@ -134,6 +134,14 @@ WRONG = [
     ("evaluate model=. decoding.beam_size=0", "decoding.beam_size must be at least 1"),
     ("translate model=. device=gpu", "device=gpu is not possible; did you mean cpu?"),
     ("translate model=. threads=-1", "threads must be 0"),
+    ("score model=. source=a", "target is not set: give target=..."),
+    ("attend model=.", "source is not set: give source=..."),
+    ("attend model=. source=a layer=0", "layer must be a number from 1, mean or all, not 0"),
+    (
+        "attend model=. source=a attention=self",
+        "attention=self is not possible; allowed: cross, encoder, decoder",
+    ),
+    ("attend model=. source=a output=map.pdf", "output=map.pdf: a picture is a .png or .svg file"),
     # Combinations.
     ("train model.width=130", "model.heads=4 does not divide model.width=130; allowed: 1, 2, 5, 10, 13, 26"),
     (
@@ -341,20 +349,7 @@ def test_own_choices_from_a_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "candidates"),
     [
-        (
-            "nmt ",
-            [
-                "--help ",
-                "--version ",
-                "average ",
-                "compare ",
-                "evaluate ",
-                "prepare ",
-                "runs ",
-                "train ",
-                "translate ",
-            ],
-        ),
+        ("nmt ", [f"{name} " for name in sorted(["--help", "--version", *VERBS])]),
         ("nmt tra", ["train ", "translate "]),
         ("nmt train mod", ["model.", "model="]),
         ("nmt train model=b", ["model=base ", "model=big "]),
@@ -373,6 +368,7 @@ def test_own_choices_from_a_folder(tmp_path: Path) -> None:
         ("nmt prepare experiment=m", ["experiment=multi30k "]),
         ("nmt average ", ["before=", "best=", "last=", "model=", "models=", "of=", "output="]),
         ("nmt average of=", ["of=ema ", "of=weights "]),
+        ("nmt attend units=", ["units=pieces ", "units=words "]),
         ("nmt train training.validate_on=", ["training.validate_on=ema ", "training.validate_on=weights "]),
     ],
 )

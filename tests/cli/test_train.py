@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import yaml
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 WORDS = [
     "the",
@@ -154,6 +155,16 @@ def test_killed_at_random_steps_and_resumed_equals_never_stopped(
     done = run(arguments, corpus)
     assert done.returncode == 0, done.stderr
     assert_same_run(folder, expected)
+
+
+def test_tensorboard_has_a_picture_of_the_attention_at_every_validation(undisturbed: Undisturbed) -> None:
+    """Of one size: the sentence and its reference are the same each time, the weights are not."""
+    folder = undisturbed("bfloat16") / "tensorboard"
+    events = EventAccumulator(str(folder), size_guidance={"images": 0}).Reload()
+    images = events.Images("validation/attention")
+    assert [image.step for image in images] == [9, 18, 27, 36, 40]
+    assert len({(image.width, image.height) for image in images}) == 1
+    assert len({image.encoded_image_string for image in images}) > 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])

@@ -292,3 +292,34 @@ def test_a_foreign_or_missing_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "two" / "target.model").unlink()
     with pytest.raises(DataError, match=r"target\.model"):
         Tokenizer.load(tmp_path / "two")
+
+
+@pytest.mark.parametrize("normalization", list(Normalization))
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The small  dog sees it.",
+        " leading, trailing ",
+        "no-break\u00a0space and\ttab",
+        "½ of ﷺ and ´ are longer than they look",
+        "中文 字 🙂 \u2581mark",
+        "control \x01 character",
+        "",
+        "   ",
+    ],
+)
+def test_every_piece_knows_its_word(normalization: Normalization, text: str) -> None:
+    """The words of a text are what blanks divide it into, whatever normalisation makes of it."""
+    config = TokenizerConfig(vocabulary_size=340, normalization=normalization)
+    tokenizer = Tokenizer.train([("The small dog sees the house.", "no space and control")] * 20, config)
+    pieces, words = tokenizer.pieces_source(text), tokenizer.words_source(text)
+    assert words == tokenizer.words_target(text)
+    assert len(words) == len(pieces)
+    assert words == sorted(words)
+    names = text.split()
+    ids = tokenizer.encode_source([text])[0][:-1]
+    for number, name in enumerate(names):
+        own = [piece for piece, word in zip(ids, words, strict=True) if word == number]
+        found, expected = tokenizer.decode_source([own]), tokenizer.decode_source(tokenizer.encode_source([name]))
+        assert "".join(found[0].split()) == "".join(expected[0].split())
+    assert all(0 <= word < max(1, len(names)) for word in words)

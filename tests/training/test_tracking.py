@@ -1,11 +1,14 @@
 """What a run leaves behind for people: TensorBoard, metrics.jsonl, the closing summary, Weights & Biases."""
 
+import io
 import json
 import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
 from tensorboard.plugins.hparams import metadata
@@ -25,6 +28,10 @@ SETTINGS: dict[str, sinks.Setting] = {
     "tokenizer.user_symbols": "[]",
 }
 
+# Wider than high, and red.
+PIXELS = np.zeros((4, 6, 3), dtype=np.uint8)
+PIXELS[..., 0] = 200
+
 
 def track(folder: Path, *, start: int, stop: int, bleu: float, **changes: Any) -> None:
     """A run from one step to another, as the command reports it."""
@@ -35,6 +42,7 @@ def track(folder: Path, *, start: int, stop: int, bleu: float, **changes: Any) -
         tracker.scalars(step, {"train/loss": 8.0 - step})
     tracker.scalars(stop, {"validation/loss": 4.0 - stop / 10, "validation/bleu": bleu})
     tracker.samples(stop, [("a | b", "<c>", "d")])
+    tracker.image(stop, "validation/attention", PIXELS)
     tracker.finish(stop, SETTINGS | {"training.max_steps": stop}, best_bleu=bleu)
     tracker.close()
 
@@ -50,6 +58,9 @@ def test_tensorboard_shows_scalars_samples_and_settings(tmp_path: Path) -> None:
     (text,) = events.Tensors("validation/samples/text_summary")
     assert b"| a \\| b | &lt;c> | d |" in text.tensor_proto.string_val[0]
     assert b"width: 32" in events.Tensors("settings/text_summary")[0].tensor_proto.string_val[0]
+    (image,) = events.Images("validation/attention")
+    assert image.step == 3
+    assert (np.asarray(Image.open(io.BytesIO(image.encoded_image_string))) == PIXELS).all()
 
 
 def test_a_resumed_run_is_one_row_of_hyper_parameters_with_its_last_values(tmp_path: Path) -> None:
@@ -169,5 +180,12 @@ def test_wandb_offline_and_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert {path.name.rpartition("-")[2] for path in offline_runs(folder)} == {identity}
     assert not (folder / "tensorboard").exists()
     content = b"".join(path.read_bytes() for path in folder.glob("wandb/*/*.wandb"))
-    for name in (b"train/loss", b"validation/samples", b"final/best_bleu", b"model.width", b"demo/run"):
+    for name in (
+        b"train/loss",
+        b"validation/samples",
+        b"validation/attention",
+        b"final/best_bleu",
+        b"model.width",
+        b"demo/run",
+    ):
         assert name in content
