@@ -27,6 +27,7 @@ LITERALS: dict[str, tuple[str, ...]] = {
     "evaluate": ("model", "output"),
     "translate": ("model", "input", "output"),
     "average": ("model", "output"),
+    "export": ("model", "input", "output"),
 }
 TEST_SET = re.compile(r"data\.test\.([^.=]+)([.=].*)", re.DOTALL)
 NAME = re.compile(r"[A-Za-z_][\w-]*")

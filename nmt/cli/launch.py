@@ -24,6 +24,7 @@ from nmt.training.place import place
 USER_ERRORS = {
     "nmt.data.text_lines": "DataError",
     "nmt.bundle": "BundleError",
+    "nmt.export.refusal": "ExportError",
     "nmt.model.device": "DeviceError",
     "nmt.training.atomic_writes": "WriteError",
     "nmt.training.averaging": "AveragingError",
@@ -45,6 +46,7 @@ Train neural machine translation models from scratch.
   evaluate    model and test sets -> BLEU and chrF
   translate   model and text -> text
   average     checkpoints of a run -> one model, often a better one
+  export      model -> CTranslate2 or Hugging Face, checked against the original
 
 nmt VERB --help shows a verb's settings and examples; nmt --version the version.
 Completion of verbs, choices and settings: eval "$(nmt --completion {SHELLS[0]})"

@@ -17,6 +17,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "evaluate": ("decoding",),
     "translate": ("decoding",),
     "average": (),
+    "export": (),
 }
 
 

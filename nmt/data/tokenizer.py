@@ -117,6 +117,14 @@ class Tokenizer:
         """Return the pieces of a target text in writing, END_ID left out."""
         return _write_pieces(self._target, text)
 
+    def source_vocabulary(self) -> list[str]:
+        """Return the source pieces in writing, by id."""
+        return _vocabulary(self._source)
+
+    def target_vocabulary(self) -> list[str]:
+        """Return the target pieces in writing, by id."""
+        return _vocabulary(self._target)
+
     def decode_source(self, pieces: Sequence[Sequence[int]]) -> list[str]:
         """Return the text of each list of ids; special ids and ids outside the vocabulary are dropped."""
         return _decode(self._source, pieces)
@@ -156,6 +164,11 @@ def _encode(processor: sentencepiece.SentencePieceProcessor, texts: Sequence[str
 
 def _write_pieces(processor: sentencepiece.SentencePieceProcessor, text: str) -> list[str]:
     pieces: list[str] = processor.encode(_clean(text), out_type=str)
+    return pieces
+
+
+def _vocabulary(processor: sentencepiece.SentencePieceProcessor) -> list[str]:
+    pieces: list[str] = processor.id_to_piece(list(range(processor.get_piece_size())))
     return pieces
 
 
