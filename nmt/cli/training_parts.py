@@ -138,10 +138,14 @@ def make_decode(
     )
     count = config.training.validation_sentences or len(sources)
     sources, references = sources[:count], references[:count]
-    translator = Translator(model, prepared.tokenizer, config.decoding, device, processes.map)
+    translator = Translator(model, prepared.tokenizer, config.decoding, device)
+    # Dealt out like cards: each process gets sentences of every kind.
+    shares = [sources[rank :: processes.world_size] for rank in range(processes.world_size)]
 
     def decode() -> Validation | None:
-        translations = translator.translate(sources)
+        translations = [""] * len(sources)
+        for rank, share in enumerate(processes.map(translator.translate, shares)):
+            translations[rank :: processes.world_size] = share
         if not processes.is_main:
             return None
         scores = {found.name: found for found in score(translations, references)}

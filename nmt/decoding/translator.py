@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import torch
 from tqdm import tqdm
 
-from nmt.data.tokenizer import BEGIN_ID, END_ID, PAD_ID, UNKNOWN_ID, Tokenizer
+from nmt.data.tokenizer import Tokenizer
 from nmt.decoding.config import DecodingConfig
-from nmt.decoding.search import Hypothesis, beam_search
+from nmt.decoding.engine import Engine
 from nmt.model.transformer import Transformer
 
 # Lines, and characters, that are sorted by length and translated together: enough of them to fill
@@ -29,36 +29,19 @@ _SENTENCE_END = re.compile(
 )
 _SPACE = re.compile(r"\s+")
 
-# Parts of lines that are decoded together: (line, place in the line).
-Batch = list[tuple[int, int]]
-MapBatches = Callable[[Callable[[Batch], list[str]], Sequence[Batch]], Iterable[list[str]]]
-
 
 class Translator:
     """A model with its tokenizer and the settings of the search."""
 
     def __init__(
-        self,
-        model: Transformer,
-        tokenizer: Tokenizer,
-        config: DecodingConfig,
-        device: torch.device,
-        map_batches: MapBatches = map,
+        self, model: Transformer, tokenizer: Tokenizer, config: DecodingConfig, device: torch.device
     ) -> None:
-        """
-        Args:
-            device: where the weights of `model` are; they are used in the type they have.
-            map_batches: applies a function to every batch; may have other processes do some of them.
-        """
+        """`device` is where the weights of `model` are; they are used in the type they have."""
         self.model = model
         self.tokenizer = tokenizer
         self.config = config
         self.device = device
-        self.map_batches = map_batches
-        # Learned positions end somewhere, on both sides.
-        self._longest_target = model.longest_source
-        limits = (config.max_source_pieces, model.longest_source)
-        self._longest_source = min(limit for limit in limits if limit is not None)
+        self.engine = Engine(model, config, device)
 
     def translate(self, texts: Sequence[str], *, progress: bool = False) -> list[str]:
         """The translation of each text, empty for a blank one; `progress` draws a bar on standard error."""
@@ -79,57 +62,13 @@ class Translator:
             for window in _windows(lines):
                 yield from self._translate_window(window, bar.update)
 
-    @torch.inference_mode()
-    def search(self, sources: Sequence[Sequence[int]]) -> list[list[Hypothesis]]:
-        """The hypotheses of each source (pieces with END_ID), best first, all decoded as one batch."""
-        if not sources:
-            return []
-        longest = max(map(len, sources))
-        padded = [[*pieces, *[PAD_ID] * (longest - len(pieces))] for pieces in sources]
-        source_BS = torch.tensor(padded, device=self.device)
-        return beam_search(
-            self.model.step,
-            self.model.start_cache(source_BS, beam_size=self.config.beam_size),
-            sentences=len(sources),
-            beam_size=self.config.beam_size,
-            length_penalty=self.config.length_penalty,
-            max_lengths=torch.tensor([self._max_length(len(pieces)) for pieces in sources]),
-            begin_id=BEGIN_ID,
-            end_id=END_ID,
-            banned_ids=(PAD_ID, UNKNOWN_ID, BEGIN_ID),
-            device=self.device,
-        )
-
-    def _max_length(self, source_length: int) -> int:
-        length = int(self.config.max_length_ratio * source_length) + self.config.max_length_offset
-        return length if self._longest_target is None else min(length, self._longest_target)
-
     def _translate_window(self, lines: list[str], advance: Callable[[int], object]) -> list[str]:
         parts = self._source_parts(lines)
-        # (line, place in the line) of every part, longest first: what needs most memory is tried first.
-        order = sorted(
-            ((line, place) for line, own in enumerate(parts) for place in range(len(own))),
-            key=lambda part: -len(parts[part[0]][part[1]]),
-        )
-        translations = [[""] * len(own) for own in parts]
-        missing = [len(own) for own in parts]
-        advance(missing.count(0))
-
-        def translate(batch: Batch) -> list[str]:
-            found = self.search([parts[line][place] for line, place in batch])
-            return self.tokenizer.decode_target([best[0].pieces if best else [] for best in found])
-
-        training = self.model.training
-        self.model.eval()
-        try:
-            batches = list(self._batches(order, parts))
-            for batch, texts in zip(batches, self.map_batches(translate, batches), strict=True):
-                for (line, place), text in zip(batch, texts, strict=True):
-                    translations[line][place] = text
-                    missing[line] -= 1
-                advance(sum(missing[line] == 0 for line in {line for line, _ in batch}))
-        finally:
-            self.model.train(training)
+        found = iter(self.engine.search([part for own in parts for part in own]))
+        best = [[next(found)[:1] for _ in own] for own in parts]
+        texts = iter(self.tokenizer.decode_target([h.pieces for own in best for part in own for h in part]))
+        translations = [[next(texts) for part in own if part] for own in best]
+        advance(len(lines))
         return [_LINE_BREAKS.sub(" ", " ".join(filter(None, own))) for own in translations]
 
     def _source_parts(self, lines: list[str]) -> list[list[list[int]]]:
@@ -146,16 +85,7 @@ class Translator:
         return parts
 
     def _fits(self, pieces: Sequence[int]) -> bool:
-        return len(pieces) <= self._longest_source
-
-    def _batches(self, order: list[tuple[int, int]], parts: list[list[list[int]]]) -> Iterator[Batch]:
-        start = 0
-        while start < len(order):
-            line, place = order[start]
-            tokens = len(parts[line][place]) * self.config.beam_size
-            end = start + max(1, self.config.max_tokens_per_batch // tokens)
-            yield order[start:end]
-            start = end
+        return len(pieces) <= self.engine.longest_source
 
 
 def split_text(text: str, fits: Callable[[str], bool]) -> list[str]:

@@ -13,6 +13,7 @@ from nmt.data.config import Normalization, TokenizerConfig
 from nmt.data.tokenizer import END_ID, Tokenizer
 from nmt.decoding import translator as translator_module
 from nmt.decoding.config import DecodingConfig
+from nmt.decoding.engine import Engine
 from nmt.decoding.search import Hypothesis
 from nmt.decoding.translator import Translator, best_cut, split_text
 from nmt.model.config import Positions, TiedEmbeddings, TransformerConfig
@@ -71,24 +72,25 @@ def make_translator(
     return Translator(model, tokenizer, DecodingConfig(**decoding), CPU)  # type: ignore[arg-type]
 
 
-class Echo(Translator):
-    """Translates every source into itself, so that what comes out can be compared with what went in."""
+class Echo(Engine):
+    """Finds every source itself, so that what comes out can be compared with what went in."""
 
     sources: list[list[int]]
-    batches: list[int]
 
-    def search(self, sources: list[list[int]]) -> list[list[Hypothesis]]:  # type: ignore[override]
+    def search(self, sources, *, advance=lambda sentences: None):  # type: ignore[no-untyped-def]
         self.sources = [*getattr(self, "sources", []), *sources]
-        self.batches = [*getattr(self, "batches", []), len(sources)]
+        advance(len(sources))
         return [
             [Hypothesis(pieces=pieces[:-1], score=0.0, log_probability=0.0, finished=True)]
             for pieces in sources
         ]
 
 
-def make_echo(tokenizer: Tokenizer, **changes: int) -> Echo:
-    plain = make_translator(tokenizer, **changes)
-    return Echo(plain.model, tokenizer, plain.config, CPU)
+def make_echo(tokenizer: Tokenizer, **changes: int) -> tuple[Translator, Echo]:
+    translator = make_translator(tokenizer, **changes)
+    echo = Echo(translator.model, translator.config, CPU)
+    translator.engine = echo
+    return translator, echo
 
 
 def surrogates() -> st.SearchStrategy[str]:
@@ -147,35 +149,24 @@ def test_batch_size_changes_nothing(tokenizer: Tokenizer, budget: int) -> None:
     assert make_translator(tokenizer, max_tokens_per_batch=budget).translate(SENTENCES * 3) == expected
 
 
-def test_batches_keep_to_the_budget(tokenizer: Tokenizer) -> None:
-    echo = make_echo(tokenizer, max_tokens_per_batch=200, max_source_pieces=50)
-    echo.translate(SENTENCES * 5)
-    start = 0
-    for size in echo.batches:
-        longest = max(len(pieces) for pieces in echo.sources[start : start + size])
-        assert size == 1 or size * longest * echo.config.beam_size <= 200
-        start += size
-    assert max(echo.batches) > 3
-
-
 @pytest.mark.parametrize("normalization", [Normalization.nmt_nfkc, Normalization.identity])
 def test_blank_lines_are_not_decoded(normalization: Normalization) -> None:
-    echo = make_echo(make_tokenizer(normalization))
-    assert echo.translate(["", "  \t ", "\u2028", "\u3000", "A"]) == ["", "", "", "", "A"]
+    translator, echo = make_echo(make_tokenizer(normalization))
+    assert translator.translate(["", "  \t ", "\u2028", "\u3000", "A"]) == ["", "", "", "", "A"]
     assert len(echo.sources) == 1
 
 
 def test_lines_of_which_normalization_leaves_nothing_are_not_decoded(tokenizer: Tokenizer) -> None:
-    echo = make_echo(tokenizer)
-    assert echo.translate(["\u200b", "A"]) == ["", "A"]
+    translator, echo = make_echo(tokenizer)
+    assert translator.translate(["\u200b", "A"]) == ["", "A"]
     assert len(echo.sources) == 1
 
 
 def test_long_lines_are_translated_whole(tokenizer: Tokenizer) -> None:
     words = " ".join(f"word{number}" for number in range(10000))
     unbroken = "".join(chr(0x4E00 + number % 5000) for number in range(3000))
-    echo = make_echo(tokenizer, max_source_pieces=40)
-    found = echo.translate([words, "A", unbroken])
+    translator, echo = make_echo(tokenizer, max_source_pieces=40)
+    found = translator.translate([words, "A", unbroken])
     assert found[0] == words
     assert found[1] == "A"
     assert found[2].replace(" ", "") == unbroken
@@ -195,9 +186,9 @@ def test_line_breaks_in_translations_become_spaces(
     tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     texts = [f"a{mark}b" for mark in "\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"]
-    echo = make_echo(tokenizer)
+    translator, _ = make_echo(tokenizer)
     monkeypatch.setattr(tokenizer, "decode_target", lambda pieces: texts)
-    assert echo.translate(["A"] * len(texts)) == ["a b"] * len(texts)
+    assert translator.translate(["A"] * len(texts)) == ["a b"] * len(texts)
 
 
 def test_a_stream_is_translated_window_by_window(
@@ -212,7 +203,7 @@ def test_a_stream_is_translated_window_by_window(
             read += 1
             yield f"word {number}"
 
-    stream = make_echo(tokenizer).translate_lines(lines())
+    stream = make_echo(tokenizer)[0].translate_lines(lines())
     assert list(islice(stream, 6)) == [f"word {number}" for number in range(6)]
     assert read == 8
 

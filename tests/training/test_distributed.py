@@ -34,7 +34,7 @@ def free_port() -> int:
 
 
 def translate(tokenizer: Tokenizer, processes: Processes) -> list[str]:
-    """Long lines in parts, blank ones, and more batches than processes but no multiple of them."""
+    """Long lines in parts, blank ones, and more shares than processes but no multiple of them."""
     torch.manual_seed(1)
     shape = TransformerConfig(encoder_layers=1, decoder_layers=1, width=16, heads=2, feed_forward_width=32)
     sizes = tokenizer.source_vocabulary_size, tokenizer.target_vocabulary_size
@@ -45,7 +45,9 @@ def translate(tokenizer: Tokenizer, processes: Processes) -> list[str]:
     config = DecodingConfig(beam_size=2, max_tokens_per_batch=40, max_source_pieces=14)
     source = random.Random(2)
     lines = [" ".join(source.choices(["ab", "cd", "e"], k=source.randint(0, 30))) for _ in range(11)]
-    return Translator(model, tokenizer, config, CPU, processes.map).translate(lines)
+    translator = Translator(model, tokenizer, config, CPU)
+    shares = [lines[:4], lines[4:5], lines[5:]]
+    return [text for share in processes.map(translator.translate, shares) for text in share]
 
 
 def work(rank: int, folder: str, port: int) -> None:
