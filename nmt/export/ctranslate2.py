@@ -1,17 +1,17 @@
 """CTranslate2 (Klein et al., 2020): every variant of the model, in float32 or quantised.
 
-A folder holds model.bin, config.json, the vocabulary and the sentencepiece model of this toolkit under its own
-name. Pieces go in as text and without END, which the engine adds.
+A folder holds model.bin, config.json, the vocabulary, and the sentencepiece model of this toolkit under its
+own name. Pieces go in as text and without END, which the engine adds.
 
 What differs there from the search here:
 
 * Hypotheses are divided by length ^ a, not by ((5 + length) / 6) ^ a (Wu et al., 2016).
-* A beam of W ends when W hypotheses have ended, even if one that still grows is better; with a = 0 also as soon
-  as the best hypothesis is one that has ended.
+* A beam of W ends when W hypotheses have ended, even if one that still grows is better; with a = 0 also as
+  soon as the best hypothesis is one that has ended.
 * Pieces that are never to be produced leave the softmax before it is normalised: the others share their mass.
 * A hypothesis that reaches `max_decoding_length` is cut; here it is ended.
-* With its own defaults, nothing is translated into nothing (`min_decoding_length=1`), and sources are cut at 1,024
-  pieces (`max_input_length`).
+* With its own defaults, nothing is translated into nothing (`min_decoding_length=1`), and sources are cut
+  at 1,024 pieces (`max_input_length`).
 """
 
 from collections.abc import Sequence
@@ -59,6 +59,20 @@ def write(bundle: Bundle, folder: Path, quantization: Quantization) -> None:
     spec.optimize(quantization=str(quantization))
     spec.save(str(folder))
     bundle.tokenizer.save(folder)
+
+
+def usage(folder: str, settings: BundleSettings) -> str:
+    """How the model is used, in Python."""
+    source, target = "tokenizer", "tokenizer"
+    if not Path(folder, "tokenizer.model").exists():
+        source, target = "source", "target"
+    return f"""\
+import ctranslate2, sentencepiece
+source = sentencepiece.SentencePieceProcessor("{folder}/{source}.model")
+target = sentencepiece.SentencePieceProcessor("{folder}/{target}.model")
+translator = ctranslate2.Translator("{folder}")
+found = translator.translate_batch([source.encode("...", out_type=str)], beam_size=5)
+print(target.decode(found[0].hypotheses[0]))"""
 
 
 class Engine:
@@ -117,8 +131,20 @@ def _specification(bundle: Bundle) -> Any:
         alignment_heads=0,
     )
     sides = (
-        (spec.encoder, model.encoder, spec.encoder.embeddings[0], model.source_embedding, model.source_positions),
-        (spec.decoder, model.decoder, spec.decoder.embeddings, model.target_embedding, model.target_positions),
+        (
+            spec.encoder,
+            model.encoder,
+            spec.encoder.embeddings[0],
+            model.source_embedding,
+            model.source_positions,
+        ),
+        (
+            spec.decoder,
+            model.decoder,
+            spec.decoder.embeddings,
+            model.target_embedding,
+            model.target_positions,
+        ),
     )
     for stack, layers, embedding_spec, embedding, positions in sides:
         embedding_spec.weight = _array(embedding.weight)

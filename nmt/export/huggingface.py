@@ -6,15 +6,16 @@ The class is the one whose layers are those of the model:
 * pre-norm with sinusoids: Pegasus (M2M100 is pre-norm too, but the rates of its sinusoids are others);
 * pre-norm with learned positions: Blenderbot.
 
-All have layer normalisation with one epsilon, a feed-forward block without gates, and embeddings scaled by sqrt(D).
-Marian holds any tying of embeddings and vocabularies of two sizes. The others know one vocabulary: where not all
-embeddings are tied, none is in the file, and the smaller vocabulary is filled up with pieces that are never chosen.
+All have layer normalisation with one epsilon, a feed-forward block without gates, and embeddings scaled by
+sqrt(D). Marian holds any tying of embeddings and vocabularies of two sizes. The others know one vocabulary:
+where not all embeddings are tied the file holds each by itself, and the smaller vocabulary is filled up with
+pieces that are never chosen.
 
-The tokenizer is MarianTokenizer, which calls sentencepiece itself. What it does otherwise: `>>xx<<` at the start of
-a text is a language code, U+2581 is no space, and translations lose the space around them.
+The tokenizer is MarianTokenizer, which calls sentencepiece itself. What it does otherwise: `>>xx<<` at the
+start of a text is a language code, U+2581 is no space, and translations lose the space around them.
 
-What differs from the search here: hypotheses are divided by length ^ a, not by ((5 + length) / 6) ^ a (Wu et al.,
-2016). With a = 0 both searches are the same.
+What differs from the search here: hypotheses are divided by length ^ a, not by ((5 + length) / 6) ^ a (Wu et
+al., 2016), and a hypothesis of the greatest length ends at no cost. With a = 0 both searches are the same.
 """
 
 import json
@@ -71,6 +72,7 @@ def write(bundle: Bundle, folder: Path, quantization: Quantization) -> None:
     """Write the model into an empty folder."""
     from transformers import GenerationConfig
 
+    _quiet()
     settings = bundle.settings
     model = _model(settings)
     missing, unexpected = model.load_state_dict(_weights(bundle), strict=False)
@@ -94,6 +96,16 @@ def write(bundle: Bundle, folder: Path, quantization: Quantization) -> None:
     _write_tokenizer(bundle, folder)
 
 
+def usage(folder: str, settings: BundleSettings) -> str:
+    """How the model is used, in Python."""
+    return f"""\
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+tokenizer = AutoTokenizer.from_pretrained("{folder}")
+model = AutoModelForSeq2SeqLM.from_pretrained("{folder}")
+found = model.generate(**tokenizer("...", return_tensors="pt"))
+print(tokenizer.batch_decode(found, skip_special_tokens=True)[0])"""
+
+
 class Engine:
     """An exported model, translating as its users would have it."""
 
@@ -102,6 +114,7 @@ class Engine:
     def __init__(self, folder: Path) -> None:
         from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
+        _quiet()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that sacremoses, which is not used, is not installed
             self._tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
@@ -122,13 +135,21 @@ class Engine:
         for start in range(0, len(order), _BATCH_SENTENCES):
             numbers = order[start : start + _BATCH_SENTENCES]
             batch = self._tokenizer([texts[number] for number in numbers], return_tensors="pt", padding=True)
-            found = self._model.generate(
-                **batch, num_beams=beam_size, length_penalty=0.0, max_length=longest + 1
-            )
+            beams = {"num_beams": beam_size, **({"length_penalty": 0.0} if beam_size > 1 else {})}
+            # The piece that begins a sentence is counted there.
+            found = self._model.generate(**batch, **beams, max_length=longest + 1)
             decoded = self._tokenizer.batch_decode(found, skip_special_tokens=True)
             for number, translation in zip(numbers, decoded, strict=True):
                 translations[number] = translation
         return translations
+
+
+def _quiet() -> None:
+    """No progress bars and no advice: what goes wrong is an exception."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
 
 
 def _length_penalty(decoding: DecodingConfig) -> float:
@@ -204,7 +225,10 @@ def _embeddings(model: Transformer, settings: BundleSettings) -> Iterator[tuple[
     yield "model.encoder.embed_tokens.weight", _filled(model.source_embedding.weight, source)
     yield "model.decoder.embed_tokens.weight", _filled(model.target_embedding.weight, target)
     yield "lm_head.weight", _filled(model.output_projection.weight, target)
-    if settings.model.norm_placement is NormPlacement.pre or model.config.tied_embeddings is TiedEmbeddings.all:
+    if (
+        settings.model.norm_placement is NormPlacement.pre
+        or model.config.tied_embeddings is TiedEmbeddings.all
+    ):
         yield "model.shared.weight", _filled(model.source_embedding.weight, source)
 
 
