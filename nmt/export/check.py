@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 from nmt.bundle import Bundle
-from nmt.decoding.config import DecodingConfig
+from nmt.decoding.config import DecodingConfig, DecodingPrecision, Stopping
 from nmt.decoding.translator import Translator
 from nmt.export.bleu_difference import BleuDifference, bleu_difference
 from nmt.export.config import CheckConfig, Quantization
@@ -23,6 +23,8 @@ class Engine(Protocol):
     """An exported model, loaded where it is meant to be used."""
 
     name: str
+    # When its beam search ends.
+    stopping: Stopping
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Source pieces with END."""
@@ -147,7 +149,7 @@ def check(
     wide = recorded.beam_size if recorded.beam_size > 1 else _BEAM_SIZE
     for search, beam_size in (("greedy", 1), (f"beam {wide}", wide)):
         say(f"translating {len(sources):,} sentences, {search}, here and with {engine.name}")
-        ours = _translate(bundle, sources, beam_size=beam_size, longest=longest)
+        ours = _translate(bundle, sources, beam_size, longest, engine.stopping)
         theirs = engine.translate(sources, beam_size=beam_size, longest=longest)
         found.comparisons.append(compare(search, sources, ours, theirs))
     if quantization is not Quantization.float32 and sentences.references is not None:
@@ -171,11 +173,15 @@ def compare(search: str, sources: Sequence[str], ours: Sequence[str], theirs: Se
     return Comparison(search=search, sentences=len(sources), differences=differences)
 
 
-def _translate(bundle: Bundle, sources: Sequence[str], *, beam_size: int, longest: int) -> list[str]:
-    """Our translations, with the limits that the other engine has."""
+def _translate(
+    bundle: Bundle, sources: Sequence[str], beam_size: int, longest: int, stopping: Stopping
+) -> list[str]:
+    """Our translations, with the limits and the stopping rule that the other engine has."""
     config = DecodingConfig(
         beam_size=beam_size,
         length_penalty=0,
+        stopping=stopping,
+        precision=DecodingPrecision.float32,
         max_length_ratio=0,
         max_length_offset=longest,
         max_source_pieces=DecodingConfig(**bundle.settings.decoding).max_source_pieces,

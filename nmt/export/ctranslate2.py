@@ -5,9 +5,9 @@ own name. Pieces go in as text and without END, which the engine adds.
 
 What differs there from the search here:
 
-* Hypotheses are divided by length ^ a, not by ((5 + length) / 6) ^ a (Wu et al., 2016).
-* A beam of W ends when W hypotheses have ended, even if one that still grows is better; with a = 0 also as
-  soon as the best hypothesis is one that has ended.
+* Hypotheses are divided by length ^ a (decoding.length_penalty_formula=power).
+* A beam of W ends when W hypotheses have ended, even if one that still grows is better
+  (decoding.stopping=count); with a = 0 as soon as the best hypothesis has ended, which finds the same.
 * Pieces that are never to be produced leave the softmax before it is normalised: the others share their mass.
 * A hypothesis that reaches `max_decoding_length` is cut; here it is ended.
 * With its own defaults, nothing is translated into nothing (`min_decoding_length=1`), and sources are cut
@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from nmt.bundle import Bundle, BundleSettings
 from nmt.data.tokenizer import Tokenizer
+from nmt.decoding.config import Stopping
 from nmt.decoding.engine import BANNED_IDS
 from nmt.export.config import ExportFormat, Quantization
 from nmt.export.positions import position_table
@@ -79,6 +80,7 @@ class Engine:
     """An exported model, translating as its users would have it."""
 
     name = "ctranslate2"
+    stopping = Stopping.count
 
     def __init__(self, folder: Path) -> None:
         import ctranslate2

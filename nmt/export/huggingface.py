@@ -14,8 +14,8 @@ pieces that are never chosen.
 The tokenizer is MarianTokenizer, which calls sentencepiece itself. What it does otherwise: `>>xx<<` at the
 start of a text is a language code, U+2581 is no space, and translations lose the space around them.
 
-What differs from the search here: hypotheses are divided by length ^ a, not by ((5 + length) / 6) ^ a (Wu et
-al., 2016), and a hypothesis of the greatest length ends at no cost. With a = 0 both searches are the same.
+What differs from the search here: hypotheses are divided by length ^ a
+(decoding.length_penalty_formula=power), and one of the greatest length ends at no cost. With a = 0 both searches are the same.
 """
 
 import json
@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from nmt.bundle import Bundle, BundleSettings
 from nmt.data.tokenizer import BEGIN_ID, END_ID, PAD_ID
-from nmt.decoding.config import DecodingConfig
+from nmt.decoding.config import DecodingConfig, LengthPenalty, Stopping
 from nmt.decoding.engine import BANNED_IDS
 from nmt.export.config import ExportFormat, Quantization
 from nmt.export.positions import longest_sentence, position_table
@@ -84,6 +84,7 @@ def write(bundle: Bundle, folder: Path, quantization: Quantization) -> None:
     model.generation_config = GenerationConfig(
         num_beams=decoding.beam_size,
         length_penalty=_length_penalty(decoding),
+        early_stopping=decoding.stopping is Stopping.count,
         max_length=longest_sentence(settings),
         suppress_tokens=list(BANNED_IDS),
         decoder_start_token_id=BEGIN_ID,
@@ -110,6 +111,7 @@ class Engine:
     """An exported model, translating as its users would have it."""
 
     name = "huggingface"
+    stopping = Stopping.bound
 
     def __init__(self, folder: Path) -> None:
         from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
@@ -153,7 +155,9 @@ def _quiet() -> None:
 
 
 def _length_penalty(decoding: DecodingConfig) -> float:
-    """The exponent of the length that grows at 15 pieces as the penalty of Wu et al. does."""
+    """The exponent of the length; of that which grows at 15 pieces as the penalty of Wu et al. does."""
+    if decoding.length_penalty_formula is LengthPenalty.power:
+        return decoding.length_penalty
     return round(decoding.length_penalty * 15 / (5 + 15), 3)
 
 

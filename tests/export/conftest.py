@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Callable
-from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -69,7 +68,7 @@ def make_bundle(*, joint: bool = True, seed: int = 1, layers: int = 2, **variant
         source_vocabulary_size=sizes[0],
         target_vocabulary_size=sizes[1],
         model=config,
-        decoding=asdict(DecodingConfig(max_source_pieces=40)),
+        decoding=DecodingConfig(max_source_pieces=40).plain(),
     )
     return Bundle(Path("nowhere"), settings, model.requires_grad_(False), tokenizer, {})
 

@@ -10,7 +10,7 @@ import torch
 
 from nmt.bundle import Bundle
 from nmt.data.tokenizer import BEGIN_ID, END_ID
-from nmt.decoding.config import DecodingConfig
+from nmt.decoding.config import DecodingConfig, DecodingPrecision
 from nmt.decoding.engine import BANNED_IDS
 from nmt.decoding.search import force_scores
 from nmt.decoding.translator import Translator
@@ -69,7 +69,11 @@ def export(name: str, bundle: Bundle, folder: Path, quantization: Quantization =
 
 def ours(bundle: Bundle, texts: list[str], beam_size: int, longest: int = LONGEST) -> list[str]:
     config = DecodingConfig(
-        beam_size=beam_size, length_penalty=0, max_length_ratio=0, max_length_offset=longest
+        beam_size=beam_size,
+        length_penalty=0,
+        max_length_ratio=0,
+        max_length_offset=longest,
+        precision=DecodingPrecision.float32,
     )
     return Translator(bundle.model, bundle.tokenizer, config, CPU).translate(texts)
 
