@@ -45,8 +45,7 @@ class Format(Protocol):
 
     def usage(self, folder: str, settings: BundleSettings) -> str: ...
 
-    @property
-    def Engine(self) -> type[Engine]: ...  # noqa: N802, a class
+    def load(self, folder: Path) -> Engine: ...
 
 
 def run(config: ExportConfig) -> None:
@@ -67,7 +66,7 @@ def run(config: ExportConfig) -> None:
         foreign.write(loaded, partial, config.quantization)
         found = None
         if sentences is not None:
-            found = check(loaded, foreign.Engine(partial), sentences, config.quantization, _say)
+            found = check(loaded, foreign.load(partial), sentences, config.quantization, _say)
             print(found.as_text(config.check.examples))
             if failure := found.failure(config.check):
                 raise ExportError(f"output={output}: not written, it is not the same model: {failure}")

@@ -76,7 +76,12 @@ found = translator.translate_batch([source.encode("...", out_type=str)], beam_si
 print(target.decode(found[0].hypotheses[0]))"""
 
 
-class Engine:
+def load(folder: Path) -> "CTranslate2Engine":
+    """The exported model in CTranslate2."""
+    return CTranslate2Engine(folder)
+
+
+class CTranslate2Engine:
     """An exported model, translating as its users would have it."""
 
     name = "ctranslate2"
@@ -178,8 +183,8 @@ def _set_layer(spec: Any, layer: Any) -> None:
 def _set_attention(spec: Any, attention: MultiHeadAttention, *, stacked: tuple[int, ...]) -> None:
     """Query, key and value lie in one matrix, or the query in one and key and value in a second."""
     rows = [attention.width * count for count in stacked]
-    weights = attention.in_projection.weight.split(rows)
-    biases = attention.in_projection.bias.split(rows)
+    weights = torch.split(attention.in_projection.weight, rows)
+    biases = torch.split(attention.in_projection.bias, rows)
     for linear, weight, bias in zip(spec.linear, weights, biases, strict=False):
         linear.weight, linear.bias = _array(weight), _array(bias)
     _set_linear(spec.linear[-1], attention.out_projection)

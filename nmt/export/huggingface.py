@@ -15,7 +15,8 @@ The tokenizer is MarianTokenizer, which calls sentencepiece itself. What it does
 start of a text is a language code, U+2581 is no space, and translations lose the space around them.
 
 What differs from the search here: hypotheses are divided by length ^ a
-(decoding.length_penalty_formula=power), and one of the greatest length ends at no cost. With a = 0 both searches are the same.
+(decoding.length_penalty_formula=power), and one of the greatest length ends at no cost. With a = 0 both
+searches are the same.
 """
 
 import json
@@ -70,7 +71,7 @@ def refuse(settings: BundleSettings, quantization: Quantization) -> None:
 
 def write(bundle: Bundle, folder: Path, quantization: Quantization) -> None:
     """Write the model into an empty folder."""
-    from transformers import GenerationConfig
+    import transformers
 
     _quiet()
     settings = bundle.settings
@@ -81,7 +82,7 @@ def write(bundle: Bundle, folder: Path, quantization: Quantization) -> None:
     assert set(missing) <= tied, missing
     model.tie_weights()
     decoding = DecodingConfig(**settings.decoding)
-    model.generation_config = GenerationConfig(
+    model.generation_config = transformers.GenerationConfig(  # type: ignore[no-untyped-call]
         num_beams=decoding.beam_size,
         length_penalty=_length_penalty(decoding),
         early_stopping=decoding.stopping is Stopping.count,
@@ -107,7 +108,12 @@ found = model.generate(**tokenizer("...", return_tensors="pt"))
 print(tokenizer.batch_decode(found, skip_special_tokens=True)[0])"""
 
 
-class Engine:
+def load(folder: Path) -> "HuggingFaceEngine":
+    """The exported model in transformers."""
+    return HuggingFaceEngine(folder)
+
+
+class HuggingFaceEngine:
     """An exported model, translating as its users would have it."""
 
     name = "huggingface"
@@ -150,8 +156,8 @@ def _quiet() -> None:
     """No progress bars and no advice: what goes wrong is an exception."""
     from transformers.utils import logging
 
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
 
 
 def _length_penalty(decoding: DecodingConfig) -> float:
@@ -167,7 +173,7 @@ def _model(settings: BundleSettings) -> Any:
 
     model = settings.model
     shared = model.tied_embeddings is TiedEmbeddings.all
-    shape = {
+    shape: dict[str, Any] = {
         "vocab_size": settings.source_vocabulary_size,
         "d_model": model.width,
         "encoder_layers": model.encoder_layers,

@@ -20,6 +20,8 @@ from nmt.model.transformer import Transformer
 WORDS = ["the", "small", "old", "dog", "cat", "house", "sees", "hears", "in", "of", "Über", "größer"]
 # A translation has these words in the order of the source's.
 TARGET_WORDS = ["der", "kleine", "alte", "Hund", "Katze", "Haus", "sieht", "hört", "in", "von", "over", "ß"]
+# Of random weights: translations depend on every word of the source.
+SCALE = 3
 MakeBundle = Callable[..., Bundle]
 
 
@@ -36,8 +38,8 @@ def translation(sentence: str) -> str:
 
 @cache
 def make_tokenizer(joint: bool) -> Tokenizer:
-    pairs = [(" ".join(WORDS), " ".join(TARGET_WORDS))] * 20
-    return Tokenizer.train(pairs, TokenizerConfig(vocabulary_size=330, joint=joint))
+    pairs = [(sentence, translation(sentence)) for sentence in draw_sentences(0, 300)]
+    return Tokenizer.train(pairs, TokenizerConfig(vocabulary_size=380, joint=joint))
 
 
 def make_bundle(*, joint: bool = True, seed: int = 1, layers: int = 2, **variant: Any) -> Bundle:
@@ -61,7 +63,7 @@ def make_bundle(*, joint: bool = True, seed: int = 1, layers: int = 2, **variant
             if parameter.ndim == 1:
                 parameter.add_(0.3 * torch.randn_like(parameter))
             else:
-                parameter.mul_(2)
+                parameter.mul_(SCALE)
     settings = BundleSettings(
         source_language="en",
         target_language="de",
@@ -81,7 +83,7 @@ def train_bundle(**variant: Any) -> Bundle:
     sizes = (made.settings.source_vocabulary_size, made.settings.target_vocabulary_size)
     model = Transformer(made.settings.model, source_vocabulary_size=sizes[0], target_vocabulary_size=sizes[1])
     optimizer = torch.optim.Adam(model.parameters(), lr=4e-3, betas=(0.9, 0.98))
-    for step in range(400):
+    for step in range(250):
         sources = draw_sentences(step, 24)
         source_BS = padded(made.tokenizer.encode_source(sources))
         target_BT = padded(made.tokenizer.encode_target([translation(source) for source in sources]))
@@ -116,6 +118,12 @@ def random_bundle() -> MakeBundle:
 @pytest.fixture(scope="session")
 def trained_bundle() -> MakeBundle:
     return train_bundle
+
+
+@pytest.fixture(scope="session")
+def right_translations(sentences: list[str]) -> list[str]:
+    """What a trained model has learnt to say."""
+    return [translation(sentence) for sentence in sentences]
 
 
 @pytest.fixture(scope="session")

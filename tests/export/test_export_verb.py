@@ -90,9 +90,11 @@ def test_other_pieces_are_found_out(
 ) -> None:
     from nmt.export import huggingface
 
-    encode = huggingface.Engine.encode
+    encode = huggingface.HuggingFaceEngine.encode
     monkeypatch.setattr(
-        huggingface.Engine, "encode", lambda self, texts: [pieces[1:] for pieces in encode(self, texts)]
+        huggingface.HuggingFaceEngine,
+        "encode",
+        lambda self, texts: [pieces[1:] for pieces in encode(self, texts)],
     )
     assert run(f"model={model_folder}", "format=huggingface", "output=exported") == 2
     assert "200 of 200 sentences have other pieces there" in capsys.readouterr().err

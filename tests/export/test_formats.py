@@ -2,6 +2,7 @@
 
 import importlib
 import itertools
+from operator import eq
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ def export(name: str, bundle: Bundle, folder: Path, quantization: Quantization =
     form = importlib.import_module(f"nmt.export.{name}")
     form.refuse(bundle.settings, quantization)
     form.write(bundle, folder, quantization)
-    return form.Engine(folder)
+    return form.load(folder)
 
 
 def ours(bundle: Bundle, texts: list[str], beam_size: int, longest: int = LONGEST) -> list[str]:
@@ -95,7 +96,7 @@ def test_greedy_search_of_every_variant(
     engine = export(name, bundle, tmp_path)
     texts = sentences[:30]
     expected = ours(bundle, texts, 1)
-    assert len(set(expected)) > 3
+    assert len(set(expected)) > 1
     assert engine.encode(texts) == bundle.tokenizer.encode_source(texts)
     assert words(engine.translate(texts, beam_size=1, longest=LONGEST)) == words(expected)
 
@@ -103,13 +104,18 @@ def test_greedy_search_of_every_variant(
 @pytest.mark.parametrize("variant", TRAINED, ids=identifier)
 @pytest.mark.parametrize("name", FORMATS)
 def test_beam_search_of_trained_models(
-    name: str, variant: dict[str, Any], trained_bundle: Any, sentences: list[str], tmp_path: Path
+    name: str,
+    variant: dict[str, Any],
+    trained_bundle: Any,
+    sentences: list[str],
+    right_translations: list[str],
+    tmp_path: Path,
 ) -> None:
     bundle = trained_bundle(**typed(variant))
     engine = export(name, bundle, tmp_path)
     for beam_size in (1, 4):
         expected = ours(bundle, sentences, beam_size)
-        assert len(set(expected)) > len(sentences) // 2
+        assert sum(map(eq, expected, right_translations)) > 0.8 * len(sentences)
         assert words(engine.translate(sentences, beam_size=beam_size, longest=LONGEST)) == words(expected)
 
 
