@@ -96,6 +96,9 @@ def write(bundle: Bundle, folder: Path, quantization: Quantization) -> None:
     )
     model.save_pretrained(folder)
     _write_tokenizer(bundle, folder)
+    # The weights come without leave to be read by others.
+    for path in folder.iterdir():
+        path.chmod((folder / "vocab.json").stat().st_mode)
 
 
 def usage(folder: str, settings: BundleSettings) -> str:

@@ -34,6 +34,7 @@ def test_a_checked_export(name: str, model_folder: Path, capsys: pytest.CaptureF
     assert record["format"] == name
     assert [each["different"] for each in record["check"]["comparisons"]] == [0, 0]
     assert left_behind(Path()) == ["exported"]
+    assert len({path.stat().st_mode for path in Path("exported").iterdir()}) == 1
     # What is printed under "next" works as it stands.
     code = out[out.index("next, in Python:") :].partition("\n\n")[2].replace("...", "the small dog")
     exec(code)
