@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from nmt.data.config import DataConfig, TestSetConfig, TokenizerConfig, check_source
 from nmt.decoding.config import DecodingConfig
 from nmt.evaluation.config import AttentionMapConfig, CheckpointChoice, ScoringConfig
+from nmt.export.config import CheckConfig, ExportFormat, Quantization
 from nmt.model.config import Positions, TiedEmbeddings, TransformerConfig
 from nmt.training.config import Device, ModelWeights, TrainingConfig
 
@@ -251,6 +252,32 @@ class AverageConfig:
             raise ValueError("give last=N or best=N: how many checkpoints are averaged; one of the two")
 
 
+@dataclass(kw_only=True, slots=True)
+class ExportConfig:
+    """Settings of `nmt export`."""
+
+    # Run folder, checkpoint or model folder.
+    model: str = MISSING
+    format: ExportFormat = MISSING
+    # Folder of the exported model, which must not exist yet.
+    output: str = MISSING
+    quantization: Quantization = Quantization.float32
+    # Sentences that both engines translate: test sets, none meaning those recorded in the model folder, or
+    # a text file without references.
+    data: EvaluationDataConfig = field(default_factory=EvaluationDataConfig)
+    input: str | None = None
+    check: CheckConfig = field(default_factory=CheckConfig)
+    # CPU threads; 0 takes every core.
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        _check_threads(self.threads)
+        for name, corpus in self.data.test.items():
+            _check_corpus(corpus, f"data.test.{name}")
+        if self.input is not None and self.data.test:
+            raise ValueError("input and data.test both name the sentences of the check; give one of the two")
+
+
 # What each verb is given. `prepare` is composed with the schema of `train`, so that it takes the
 # same experiments, and cut down to its two sections.
 SCHEMAS: dict[str, type[Any]] = {
@@ -263,6 +290,7 @@ SCHEMAS: dict[str, type[Any]] = {
     "average": AverageConfig,
     "compare": CompareConfig,
     "runs": RunsConfig,
+    "export": ExportConfig,
 }
 
 
@@ -274,7 +302,7 @@ def register_schemas() -> None:
     """
     store = ConfigStore.instance()
     store.store(name="train_schema", node=TrainConfig)
-    for verb in ("average", "compare", "runs", "score"):
+    for verb in ("average", "compare", "runs", "score", "export"):
         store.store(name=f"{verb}_schema", node=SCHEMAS[verb])
     for verb in ("evaluate", "translate", "attend"):
         schema = OmegaConf.structured(SCHEMAS[verb])

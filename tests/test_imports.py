@@ -20,7 +20,14 @@ ALLOWED: dict[str, set[str]] = {
     "decoding": {"bundle", "model", "data"},
     "evaluation": {"decoding", "model", "data"},
     "export": {"decoding", "bundle", "model", "data"},
-    "config": {"data.config", "model.config", "training.config", "decoding.config", "evaluation.config"},
+    "config": {
+        "data.config",
+        "model.config",
+        "training.config",
+        "decoding.config",
+        "evaluation.config",
+        "export.config",
+    },
     "__main__": {"cli"},
 }
 EVERYTHING = {"cli", "__init__"}

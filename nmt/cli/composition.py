@@ -32,6 +32,7 @@ LITERALS: dict[str, tuple[str, ...]] = {
     "average": ("model", "output"),
     "compare": ("output",),
     "runs": ("folder",),
+    "export": ("model", "input", "output"),
 }
 # What arguments without a name are: a list, or a single literal.
 POSITIONALS: dict[str, str] = {"compare": "systems", "runs": "folder"}

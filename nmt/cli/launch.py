@@ -29,6 +29,7 @@ USER_ERRORS = {
     "nmt.evaluation.saved": "SavedEvaluationError",
     "nmt.evaluation.attention_maps": "AttentionMapError",
     "nmt.evaluation.attention_pictures": "PictureError",
+    "nmt.export.refusal": "ExportError",
     "nmt.model.device": "DeviceError",
     "nmt.model.teacher_forcing": "LengthError",
     "nmt.training.atomic_writes": "WriteError",
@@ -55,6 +56,7 @@ Train neural machine translation models from scratch.
   score       model, text and its translation -> log-probability of each line
   attend      model and a sentence -> picture of what attends to what
   average     checkpoints of a run -> one model, often a better one
+  export      model -> CTranslate2 or Hugging Face, checked against the original
 
 nmt VERB --help shows a verb's settings and examples; nmt --version the version.
 Completion of verbs, choices and settings: eval "$(nmt --completion {SHELLS[0]})"

@@ -21,6 +21,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "average": (),
     "compare": (),
     "runs": (),
+    "export": (),
 }
 
 

@@ -126,6 +126,14 @@ class Tokenizer:
         """Return for each piece of a target text, END_ID left out, the number of its word in `text.split()`."""
         return _words(self._target, text)
 
+    def source_vocabulary(self) -> list[str]:
+        """Return the source pieces in writing, by id."""
+        return _vocabulary(self._source)
+
+    def target_vocabulary(self) -> list[str]:
+        """Return the target pieces in writing, by id."""
+        return _vocabulary(self._target)
+
     def decode_source(self, pieces: Sequence[Sequence[int]]) -> list[str]:
         """Return the text of each list of ids; special ids and ids outside the vocabulary are dropped."""
         return _decode(self._source, pieces)
@@ -174,6 +182,11 @@ def _words(processor: sentencepiece.SentencePieceProcessor, text: str) -> list[i
     # End of each word; a piece that begins in the space before a word belongs to that word.
     ends = [match.end() for match in re.finditer(r"\S+", text)]
     return [max(0, min(bisect_right(ends, begin), len(ends) - 1)) for begin, _ in offsets]
+
+
+def _vocabulary(processor: sentencepiece.SentencePieceProcessor) -> list[str]:
+    pieces: list[str] = processor.id_to_piece(list(range(processor.get_piece_size())))
+    return pieces
 
 
 def _decode(processor: sentencepiece.SentencePieceProcessor, pieces: Sequence[Sequence[int]]) -> list[str]:

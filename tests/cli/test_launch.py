@@ -47,7 +47,7 @@ text_lines.DataError = DataError
 import nmt
 nmt.bundle = bundle
 sys.modules.update({"nmt.bundle": bundle, "nmt.data.text_lines": text_lines})
-for verb in ("prepare", "train", "evaluate", "translate", "score", "attend", "average", "compare", "runs"):
+for verb in ("prepare", "train", "evaluate", "translate", "score", "attend", "average", "compare", "runs", "export"):
     sys.modules[f"nmt.cli.{verb}"] = types.SimpleNamespace(run=run)
 from nmt.cli.launch import main
 sys.exit(main(sys.argv[1:]))
@@ -69,7 +69,18 @@ def call(
     )
 
 
-VERBS = ("prepare", "train", "evaluate", "translate", "score", "attend", "average", "compare", "runs")
+VERBS = (
+    "prepare",
+    "train",
+    "evaluate",
+    "translate",
+    "score",
+    "attend",
+    "average",
+    "compare",
+    "runs",
+    "export",
+)
 
 # Command lines and what is said about them.
 WRONG = [

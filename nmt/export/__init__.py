@@ -1,0 +1,1 @@
+"""Out of the house: models in other engines' formats, each checked against the original."""
