@@ -273,7 +273,7 @@ class ExportConfig:
     def __post_init__(self) -> None:
         _check_threads(self.threads)
         for name, corpus in self.data.test.items():
-            _check_corpus(corpus, f"data.test.{name}")
+            check_source(corpus, f"data.test.{name}")
         if self.input is not None and self.data.test:
             raise ValueError("input and data.test both name the sentences of the check; give one of the two")
 

@@ -129,7 +129,7 @@ class Request:
         if self.verb == "prepare":
             config = OmegaConf.masked_copy(config, ["data", "tokenizer"])
         for name, value in self.literals.items():
-            config[name] = None if value is None else plain(value)
+            config[name] = plain(value)
         return config
 
     def jobs(self) -> list[list[str]]:
@@ -148,8 +148,14 @@ class Request:
         return [list(job) for job in product(*choices)]
 
 
-def plain(text: str) -> str:
+def plain(text: str | list[str] | None) -> str | list[str] | None:
     """What OmegaConf reads as `text`, in which ${...} is no interpolation and ??? not a missing value."""
+    if text is None or isinstance(text, list):
+        return text and [_plain(each) for each in text]
+    return _plain(text)
+
+
+def _plain(text: str) -> str:
     return "??? " if text == "???" else re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
 
 
