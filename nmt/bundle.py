@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+import xxhash
 import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -158,6 +159,22 @@ def load(path: str | Path, *, device: torch.device, dtype: torch.dtype = torch.f
     card = read_card(folder / CARD_FILE)
     model = model.to(device=device, dtype=dtype).eval().requires_grad_(False)
     return Bundle(folder, settings, model, tokenizer, card)
+
+
+def fingerprint(path: str | Path) -> str:
+    """A hash of all that a model's translations depend on: weights, settings and tokenizer.
+
+    Raises:
+        BundleError: there is no model folder.
+    """
+    folder = locate(path)
+    digest = xxhash.xxh3_128()
+    for file in sorted([folder / WEIGHTS_FILE, folder / SETTINGS_FILE, *folder.glob("*.model")]):
+        digest.update(file.name.encode())
+        with file.open("rb") as content:
+            while block := content.read(1 << 22):
+                digest.update(block)
+    return str(digest.hexdigest())
 
 
 def _build(settings: BundleSettings) -> Transformer:

@@ -67,7 +67,9 @@ def evaluate_model(
     }
     loaded = bundle.load(folder, device=device)
     config = decoding or DecodingConfig(**settings.decoding)
-    translator = Translator(loaded.model, loaded.tokenizer, config, device)
+    translator = Translator.of(
+        loaded.model, loaded.tokenizer, config, source_language=settings.source_language
+    )
     evaluation = evaluate(translator, texts, weights=folder / bundle.WEIGHTS_FILE, progress=True)
     print(evaluation.as_table())
     _write(evaluation, folder, output)

@@ -24,6 +24,7 @@ from nmt.training.place import place
 USER_ERRORS = {
     "nmt.data.text_lines": "DataError",
     "nmt.bundle": "BundleError",
+    "nmt.decoding.output_file": "OutputError",
     "nmt.model.device": "DeviceError",
     "nmt.training.atomic_writes": "WriteError",
     "nmt.training.averaging": "AveragingError",

@@ -138,7 +138,9 @@ def make_decode(
     )
     count = config.training.validation_sentences or len(sources)
     sources, references = sources[:count], references[:count]
-    translator = Translator(model, prepared.tokenizer, config.decoding, device)
+    translator = Translator.of(
+        model, prepared.tokenizer, config.decoding, source_language=config.data.source_language
+    )
     # Dealt out like cards: each process gets sentences of every kind.
     shares = [sources[rank :: processes.world_size] for rank in range(processes.world_size)]
 

@@ -1,6 +1,15 @@
 """Settings of decoding. Free of heavy imports, so that a wrong setting fails at once."""
 
 from dataclasses import dataclass
+from enum import Enum
+
+
+class OutputFormat(Enum):
+    """How translations are written."""
+
+    text = "text"
+    tsv = "tsv"
+    jsonl = "jsonl"
 
 
 @dataclass(kw_only=True, slots=True)
