@@ -4,6 +4,36 @@ from dataclasses import dataclass
 from enum import Enum
 
 
+class LengthPenalty(Enum):
+    """What the log-probability of a hypothesis is divided by, a power of its length."""
+
+    # ((5 + length) / 6) ^ a (Wu et al., 2016, section 7)
+    wu = "wu"
+    # length ^ a, as other engines have it
+    power = "power"
+
+
+class Stopping(Enum):
+    """When the search of a sentence ends."""
+
+    # When nothing that still grows can beat the hypotheses found.
+    bound = "bound"
+    # When as many hypotheses have ended as there are beams.
+    count = "count"
+
+
+class DecodingPrecision(Enum):
+    """Type of the weights and products of a search."""
+
+    # bfloat16 where the device multiplies it faster, float32 elsewhere
+    auto = "auto"
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+    # Weights as whole numbers, for CPUs
+    int8 = "int8"
+
+
 class OutputFormat(Enum):
     """How translations are written."""
 
@@ -18,8 +48,10 @@ class DecodingConfig:
 
     # 1 is greedy search.
     beam_size: int = 5
-    # Exponent of the length penalty ((5 + length) / 6) ^ a (Wu et al., 2016, section 7); 0 switches it off.
+    # Exponent of the length penalty; 0 switches it off.
     length_penalty: float = 0.6
+    length_penalty_formula: LengthPenalty = LengthPenalty.wu
+    stopping: Stopping = Stopping.bound
     # A hypothesis has at most max_length_ratio x source pieces + max_length_offset pieces.
     max_length_ratio: float = 2.0
     max_length_offset: int = 20

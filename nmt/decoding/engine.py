@@ -1,6 +1,6 @@
 """Sources in, hypotheses out: any number of sentences through one model, in their order.
 
-Shapes: B sentences of a batch, S source length.
+The same sentences in another order or number give the same hypotheses, but for the rounding of sums.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 
 from nmt.data.tokenizer import BEGIN_ID, END_ID, PAD_ID, UNKNOWN_ID
+from nmt.decoding.beams import Penalty
 from nmt.decoding.config import DecodingConfig
-from nmt.decoding.search import Hypothesis, beam_search
+from nmt.decoding.search import BeamSearch, Hypothesis, SearchRules
+from nmt.model.cache import DecoderCache
 from nmt.model.transformer import Transformer
 
 # Pieces that no hypothesis has.
@@ -41,42 +43,59 @@ class Engine:
         training = self.model.training
         self.model.eval()
         try:
-            for numbers in self._batches(sources):
-                batch = self._search_batch([sources[number] for number in numbers])
-                for number, hypotheses in zip(numbers, batch, strict=True):
+            for numbers, rows in self._groups(sources):
+                own = self._search_group([sources[number] for number in numbers], rows, advance)
+                for number, hypotheses in zip(numbers, own, strict=True):
                     found[number] = hypotheses
-                advance(len(numbers))
         finally:
             self.model.train(training)
         return found
 
-    def _search_batch(self, sources: Sequence[Sequence[int]]) -> list[list[Hypothesis]]:
-        longest = max(map(len, sources))
-        padded = [[*pieces, *[PAD_ID] * (longest - len(pieces))] for pieces in sources]
-        source_BS = torch.tensor(padded, device=self.device)
-        return beam_search(
-            self.model.step,
-            self.model.start_cache(source_BS, beam_size=self.config.beam_size),
-            sentences=len(sources),
+    def _search_group(
+        self, sources: Sequence[Sequence[int]], rows: int, advance: Callable[[int], object]
+    ) -> list[list[Hypothesis]]:
+        """Search sources that are sorted by length, so many at a time."""
+
+        def start(numbers: Sequence[int]) -> DecoderCache:
+            longest = max(len(sources[number]) for number in numbers)
+            padded = [[*sources[n], *[PAD_ID] * (longest - len(sources[n]))] for n in numbers]
+            return self.model.start_cache(torch.tensor(padded, device=self.device), beam_size=rules.beam_size)
+
+        rules = SearchRules(
             beam_size=self.config.beam_size,
-            length_penalty=self.config.length_penalty,
-            max_lengths=torch.tensor([self._max_length(len(pieces)) for pieces in sources]),
             begin_id=BEGIN_ID,
             end_id=END_ID,
             banned_ids=BANNED_IDS,
-            device=self.device,
+            penalty=Penalty(formula=self.config.length_penalty_formula, exponent=self.config.length_penalty),
+            stopping=self.config.stopping,
         )
+        max_lengths = [self._max_length(len(pieces)) for pieces in sources]
+        return BeamSearch(
+            start,
+            self.model.step,
+            rules,
+            max_lengths=max_lengths,
+            rows=rows,
+            device=self.device,
+            advance=advance,
+        ).run()
 
     def _max_length(self, source_length: int) -> int:
         length = int(self.config.max_length_ratio * source_length) + self.config.max_length_offset
         return length if self._longest_target is None else min(length, self._longest_target)
 
-    def _batches(self, sources: Sequence[Sequence[int]]) -> Iterator[list[int]]:
-        """Numbers of sentences of about one length, longest first: what needs most memory is tried first."""
+    def _groups(self, sources: Sequence[Sequence[int]]) -> Iterator[tuple[list[int], int]]:
+        """Numbers of sentences, longest first, and how many of them fit into memory at a time.
+
+        What needs most memory is tried first, and shorter sentences, of which more fit, begin another group.
+        """
         order = sorted(range(len(sources)), key=lambda number: -len(sources[number]))
         start = 0
         while start < len(order):
-            tokens = len(sources[order[start]]) * self.config.beam_size
-            end = start + max(1, self.config.max_tokens_per_batch // tokens)
-            yield order[start:end]
+            longest = len(sources[order[start]])
+            rows = max(1, self.config.max_tokens_per_batch // (longest * self.config.beam_size))
+            end = start
+            while end < len(order) and 2 * len(sources[order[end]]) > longest:
+                end += 1
+            yield order[start:end], rows
             start = end

@@ -1,40 +1,49 @@
 """Beam search over a step function: ids in, hypotheses out. Knows no model and no text.
 
-Searched are the sequences of at most `max_lengths[b]` pieces that end with END. The *length* of a
-hypothesis, in penalty, limit and stopping rule, counts its END but not the begin-of-sentence piece.
+Searched are the sequences of at most `max_lengths[b]` pieces that end with END. Sentences are searched in
+rows; when some are done, others that wait take their rows, and when none wait the rows go.
 
-Shapes: B sentences still searched, W beams, V vocabulary, T longest maximum length.
+Shapes: B rows, W beams, V vocabulary.
 """
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Generic, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor
 
-from nmt.decoding.beams import Batch, Beams, Kept, expand, grow, keep, settled
+from nmt.decoding.beams import Batch, Penalty, expand, grow, keep, settled
+from nmt.decoding.best_pieces import best_pieces
+from nmt.decoding.config import Stopping
 
-# Done sentences leave the batch once they are one in so many of its rows: a departure copies the
-# cache of all others, and until then a done sentence costs its share of every step.
+# Rows change hands once the sentences of one in so many are done: a change costs something, and until then a
+# done sentence costs its share of every step.
 _LEAVERS_SHARE = 8
 # Steps between two questions "who is done?" on an accelerator, where the host waits for the answer.
 _ACCELERATOR_STEPS_PER_CHECK = 4
 
 
 class StepCache(Protocol):
-    """What a decoder remembers between steps, one entry per beam of each sentence."""
+    """What a decoder remembers between steps, one entry per beam of each row."""
 
     def reorder(self, origin_BW: Tensor) -> None:
-        """Beam w of sentence b goes on from what beam origin_BW[b, w] of that sentence has seen."""
+        """Beam w of row b goes on from what beam origin_BW[b, w] of that row has seen."""
 
-    def select(self, sentences: Tensor) -> None:
-        """Keep these sentences (row numbers), in that order."""
+    def select(self, rows: Tensor) -> None:
+        """Keep these rows, in that order."""
+
+    def admit(self, rows: Tensor, other: Self) -> None:
+        """Put the rows of another cache in the place of these."""
 
 
 C = TypeVar("C", bound=StepCache)
-# ids_BW, cache -> logits_BWV of the piece that follows.
+# Numbers of sentences -> the cache of rows in which they begin.
+Start = Callable[[Sequence[int]], C]
+# ids_BW, cache -> logits_BWV of the piece that follows. Of a cache that has just been started only the first
+# beam of every row is asked for.
 Step = Callable[[Tensor, C], Tensor]
 
 
@@ -52,76 +61,155 @@ class Hypothesis:
     finished: bool
 
 
-def advance(
-    batch: Batch, logits_BWV: Tensor, *, position: int, exponent: float, end_id: int, banned_ids: Tensor
-) -> Tensor:
-    """One step of every sentence, in place -> which are done [B]."""
-    candidates = expand(
-        logits_BWV,
-        batch.beams.log_probs_BW,
-        must_end_B=batch.max_lengths_B <= position + 1,
-        end_id=end_id,
-        banned_ids=banned_ids,
-    )
-    batch.kept = keep(
-        batch.kept, batch.beams, candidates, position=position, end_id=end_id, exponent=exponent
-    )
-    batch.beams = grow(batch.beams, candidates, position=position, end_id=end_id)
-    done_B = settled(batch.kept, batch.beams, max_lengths_B=batch.max_lengths_B, exponent=exponent)
-    # Without beams nothing can change the result of a done sentence until it leaves.
-    batch.beams.log_probs_BW.masked_fill_(done_B[:, None], -torch.inf)
-    return done_B
+@dataclass(kw_only=True, slots=True, frozen=True)
+class SearchRules:
+    """What is searched for, the same for all sentences."""
+
+    # 1 is greedy search.
+    beam_size: int
+    begin_id: int
+    end_id: int
+    # Pieces that no hypothesis has.
+    banned_ids: tuple[int, ...]
+    penalty: Penalty = field(default_factory=Penalty)
+    stopping: Stopping = Stopping.bound
 
 
-def beam_search(
-    step: Step[C],
-    cache: C,
-    *,
-    sentences: int,
-    beam_size: int,
-    length_penalty: float,
-    max_lengths: Tensor,
-    begin_id: int,
-    end_id: int,
-    banned_ids: Sequence[int],
-    device: torch.device,
-) -> list[list[Hypothesis]]:
-    """Search all sentences at once -> up to `beam_size` distinct hypotheses of each, best first.
+class BeamSearch(Generic[C]):
+    """The sentences that wait, those in rows, and the results of those that are done."""
 
-    `beam_size` 1 is greedy search. `cache` starts with `beam_size` beams per sentence; `max_lengths`
-    [B], at least 1, are the greatest lengths; `length_penalty` is the exponent in `penalize`. Scores
-    are float32. A sentence's result depends on its own logits alone, not on its neighbours.
-    """
-    if not sentences:
-        return []
-    longest = int(max_lengths.max())
-    batch = Batch(
-        numbers=list(range(sentences)),
-        max_lengths_B=max_lengths.to(device),
-        beams=Beams.start(sentences, beam_size, longest, begin_id, device),
-        kept=Kept.start(sentences, beam_size, longest, device),
-    )
-    banned = torch.tensor(list(banned_ids), dtype=torch.long, device=device)
-    results: dict[int, list[Hypothesis]] = {}
-    for position in range(longest):
-        logits_BWV = step(batch.beams.ids_BW, cache)
-        done_B = advance(
-            batch, logits_BWV, position=position, exponent=length_penalty, end_id=end_id, banned_ids=banned
+    cache: C
+
+    def __init__(
+        self,
+        start: Start[C],
+        step: Step[C],
+        rules: SearchRules,
+        *,
+        max_lengths: Sequence[int],
+        rows: int,
+        device: torch.device,
+        advance: Callable[[int], object] = lambda sentences: None,
+    ) -> None:
+        """
+        Args:
+            start, step: the model; when a cache has just begun, only the first beam of each row steps.
+            max_lengths: the greatest length, at least 1, of each sentence, END included.
+            rows: sentences that are searched at a time; the first ones begin first.
+            advance: is told how many more sentences are done.
+        """
+        self.start, self.model_step, self.rules = start, step, rules
+        self.max_lengths, self.rows, self.device, self.advance = max_lengths, rows, device, advance
+        self.banned_ids = torch.tensor(rules.banned_ids, dtype=torch.long, device=device)
+        # Nothing is found where the logits are no numbers.
+        self.results: list[list[Hypothesis]] = [[] for _ in max_lengths]
+        self.waiting = iter(range(len(max_lengths)))
+        # The sentence of each row.
+        self.numbers: list[int] = []
+        self.batch = Batch.start(torch.empty(0, dtype=torch.long, device=device), rules.beam_size)
+        self.longest = self.limit = self.steps = 0
+
+    def run(self) -> list[list[Hypothesis]]:
+        """Up to `beam_size` distinct hypotheses of each sentence, best first.
+
+        Scores are float32. A sentence's result depends on its own logits alone, not on its neighbours.
+        """
+        self._change_rows([])
+        while self.numbers:
+            # A single beam has nothing to reorder.
+            if self.rules.beam_size > 1:
+                self.cache.reorder(self.batch.beams.origins_BW)
+            logits_BWV = self.model_step(self.batch.beams.ids_BW, self.cache)
+            done_B = self._extend(self.batch, logits_BWV)
+            self.longest += 1
+            self.steps += 1
+            full = self.longest == self.limit
+            if full or self.device.type == "cpu" or self.steps % _ACCELERATOR_STEPS_PER_CHECK == 0:
+                done = done_B.tolist()
+                if full or sum(done) * _LEAVERS_SHARE >= len(done):
+                    self._change_rows(done)
+        return self.results
+
+    def _extend(self, batch: Batch, logits_BWV: Tensor) -> Tensor:
+        """One step of every sentence, in place -> which are done [B]."""
+        rules, beams = self.rules, batch.beams
+        batch.make_room(self.longest + 1)
+        candidates = expand(
+            best_pieces(logits_BWV, 2 * rules.beam_size, banned_ids=self.banned_ids, end_id=rules.end_id),
+            beams.log_probs_BW[:, : logits_BWV.shape[1]],
+            width=rules.beam_size,
+            must_end_B=batch.max_lengths_B <= batch.positions_B + 1,
+            end_id=rules.end_id,
         )
-        if device.type == "cpu" or position % _ACCELERATOR_STEPS_PER_CHECK == 0 or position + 1 == longest:
-            leaving, staying = _who_leaves(done_B.tolist())
-            if leaving:
-                results |= _read_out(batch.select(leaving))
-            if not staying:
-                break
-            if leaving:
-                cache.select(torch.tensor(staying, device=device))
-                batch = batch.select(staying)
-        # A single beam has nothing to reorder.
-        if beam_size > 1:
-            cache.reorder(batch.beams.origins_BW)
-    # Nothing is found where the logits are no numbers.
-    return [results.get(number, []) for number in range(sentences)]
+        positions_B, end_id = batch.positions_B, rules.end_id
+        batch.kept = keep(
+            batch.kept, beams, candidates, positions_B=positions_B, end_id=end_id, penalty=rules.penalty
+        )
+        batch.beams = grow(beams, candidates, positions_B=positions_B, end_id=end_id)
+        batch.positions_B = positions_B + 1
+        done_B = settled(
+            batch.kept,
+            batch.beams,
+            max_lengths_B=batch.max_lengths_B,
+            penalty=rules.penalty,
+            stopping=rules.stopping,
+        )
+        # Without beams nothing can change the result of a done sentence until it leaves.
+        batch.beams.log_probs_BW.masked_fill_(done_B[:, None], -torch.inf)
+        return done_B
+
+    def _change_rows(self, done: list[bool]) -> None:
+        """Read out the sentences that are done and give their rows to waiting ones, or give them up."""
+        leaving = [row for row, is_done in enumerate(done) if is_done]
+        if leaving:
+            self._read_out(leaving)
+            self.advance(len(leaving))
+        arrivals = list(islice(self.waiting, self.rows - len(self.numbers) + len(leaving)))
+        if arrivals:
+            cache, batch = self._begin(arrivals)
+            if len(leaving) == len(self.numbers):
+                self.cache, self.batch, self.numbers, leaving = cache, batch, arrivals, []
+            else:
+                taken, leaving = leaving[: len(arrivals)], leaving[len(arrivals) :]
+                rows = torch.tensor(taken, device=self.device)
+                self.cache.admit(rows, cache)
+                self.batch.put(rows, batch)
+                for row, number in zip(taken, arrivals, strict=True):
+                    self.numbers[row] = number
+        if leaving:
+            staying = sorted(set(range(len(self.numbers))) - set(leaving))
+            self.numbers = [self.numbers[row] for row in staying]
+            if staying:
+                rows = torch.tensor(staying, device=self.device)
+                self.cache.select(rows)
+                self.batch = self.batch.select(rows)
+        if self.numbers:
+            self.longest = int(self.batch.positions_B.max())
+            self.limit = max(self.max_lengths[number] for number in self.numbers)
+
+    def _begin(self, numbers: list[int]) -> tuple[C, Batch]:
+        """New rows and their first step, which one beam takes for all."""
+        max_lengths_B = torch.tensor([self.max_lengths[number] for number in numbers], device=self.device)
+        batch = Batch.start(max_lengths_B, self.rules.beam_size)
+        batch.beams.log_probs_BW[:, 0] = 0
+        cache = self.start(numbers)
+        begin_B1 = torch.full((len(numbers), 1), self.rules.begin_id, device=self.device)
+        self._extend(batch, self.model_step(begin_B1, cache))
+        return cache, batch
+
+    def _read_out(self, rows: list[int]) -> None:
+        batch = self.batch.select(torch.tensor(rows, device=self.device))
+        kept = batch.kept
+        finished_BW = kept.lengths_BW < batch.max_lengths_B[:, None]
+        columns = (kept.scores_BW, kept.log_probs_BW, kept.lengths_BW, kept.pieces_BWT, finished_BW)
+        for row, *places in zip(rows, *(column.tolist() for column in columns), strict=True):
+            self.results[self.numbers[row]] = [
+                Hypothesis(
+                    pieces=pieces[: length - 1], score=score, log_probability=log_prob, finished=finished
+                )
+                for score, log_prob, length, pieces, finished in zip(*places, strict=True)
+                if score > -math.inf
+            ]
 
 
 def force_scores(
@@ -150,24 +238,3 @@ def force_scores(
         total_BW += torch.where(position < lengths_BW, chosen_BW, 0)
     scores: list[list[float]] = total_BW.tolist()
     return scores
-
-
-def _who_leaves(done: list[bool]) -> tuple[list[int], list[int]]:
-    """Rows of the done sentences that leave now, and of all that stay."""
-    if sum(done) * _LEAVERS_SHARE < len(done):
-        return [], list(range(len(done)))
-    return [row for row, d in enumerate(done) if d], [row for row, d in enumerate(done) if not d]
-
-
-def _read_out(batch: Batch) -> dict[int, list[Hypothesis]]:
-    kept = batch.kept
-    finished_BW = kept.lengths_BW < batch.max_lengths_B[:, None]
-    columns = (kept.scores_BW, kept.log_probs_BW, kept.lengths_BW, kept.pieces_BWT, finished_BW)
-    return {
-        number: [
-            Hypothesis(pieces=pieces[: length - 1], score=score, log_probability=log_prob, finished=finished)
-            for score, log_prob, length, pieces, finished in zip(*places, strict=True)
-            if score > -math.inf
-        ]
-        for number, *places in zip(batch.numbers, *(column.tolist() for column in columns), strict=True)
-    }

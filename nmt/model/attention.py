@@ -1,7 +1,7 @@
 """Scaled dot-product and multi-head attention (Vaswani et al., 2017, section 3.2).
 
 Shapes: B rows of a packed batch or sentences, T query length, S key length, D model width,
-H heads, K head size, W beam width.
+H heads, K head size, W beam width, L entries of a cache.
 """
 
 import math
@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from nmt.model.cache import LayerCache
+from nmt.model.cache import LayerCache, Places
 from nmt.model.dropout import Dropout
 from nmt.model.linear import Linear, linear
 
@@ -68,24 +68,24 @@ class MultiHeadAttention(nn.Module):
             key, value = self.project_memory(memory_BSD)
         return self.merge_heads(dot_product_attention(query, key, value, mask, self.dropout))
 
-    def step(self, hidden_BWD: Tensor, cache: LayerCache) -> Tensor:
-        """Self-attention of one new position per beam over all earlier ones; appends to `cache`."""
-        batch, beams, _ = hidden_BWD.shape
-        projected = self.in_projection(hidden_BWD).view(batch, beams, 3, self.heads, 1, -1)
-        query_BWH1K, key_BWH1K, value_BWH1K = projected.unbind(2)
-        keys_BWHTK, values_BWHTK = cache.append(key_BWH1K, value_BWH1K)
-        context = dot_product_attention(query_BWH1K, keys_BWHTK, values_BWHTK, None, self.dropout)
-        output: Tensor = self.out_projection(context.reshape(batch, beams, self.width))
-        return output
+    def step(self, hidden_BWD: Tensor, cache: LayerCache, places: Places, mask_B1WL: Tensor) -> Tensor:
+        """Self-attention of one new position per beam over those it descends from; appends to `cache`."""
+        query_BHWK, key_BHWK, value_BHWK = self.split_heads(self.in_projection(hidden_BWD), 3)
+        keys_BHLK, values_BHLK = cache.append(key_BHWK, value_BHWK, places)
+        return self.merge_heads(
+            dot_product_attention(query_BHWK, keys_BHLK, values_BHLK, mask_B1WL, self.dropout)
+        )
 
     def step_memory(self, hidden_BWD: Tensor, cache: LayerCache, mask_B11S: Tensor) -> Tensor:
         """Cross-attention of one position per beam. The beams of a sentence lie in the query
         dimension, so that they share the sentence's keys and values."""
         (query_BHWK,) = self.project_query(hidden_BWD)
-        context = dot_product_attention(
-            query_BHWK, cache.memory_keys_BHSK, cache.memory_values_BHSK, mask_B11S, self.dropout
+        length = mask_B11S.shape[-1]
+        keys_BHSK = cache.memory_keys_BHSK[:, :, :length]
+        values_BHSK = cache.memory_values_BHSK[:, :, :length]
+        return self.merge_heads(
+            dot_product_attention(query_BHWK, keys_BHSK, values_BHSK, mask_B11S, self.dropout)
         )
-        return self.merge_heads(context)
 
     def project_query(self, hidden_BTD: Tensor) -> tuple[Tensor, ...]:
         """Queries alone, as a tuple of one tensor [B, H, T, K]."""

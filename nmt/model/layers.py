@@ -1,6 +1,7 @@
 """Embedding with positions, feed-forward block, and the encoder and decoder layers.
 
-Shapes: B rows or sentences, T length, D model width, F feed-forward width, W beam width.
+Shapes: B rows or sentences, T length, D model width, F feed-forward width, W beam width,
+L entries of a cache.
 """
 
 import math
@@ -11,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nmt.model.attention import MultiHeadAttention
-from nmt.model.cache import LayerCache
+from nmt.model.cache import LayerCache, Places
 from nmt.model.config import Activation, NormKind, NormPlacement, Positions, TransformerConfig
 from nmt.model.dropout import Dropout
 from nmt.model.linear import Linear
@@ -154,9 +155,18 @@ class DecoderLayer(nn.Module):
         keys_BHSK, values_BHSK = self.cross_attention.project_memory(memory_BSD)
         return LayerCache(keys_BHSK.contiguous(), values_BHSK.contiguous(), beam_size)
 
-    def step(self, hidden_BWD: Tensor, cache: LayerCache, memory_mask_B11S: Tensor) -> Tensor:
+    def step(
+        self,
+        hidden_BWD: Tensor,
+        cache: LayerCache,
+        places: Places,
+        mask_B1WL: Tensor,
+        memory_mask_B11S: Tensor,
+    ) -> Tensor:
         """One new position of every beam, [B, W, D] -> [B, W, D]; appends to `cache`."""
-        hidden_BWD = self.attention_residual(hidden_BWD, lambda normed: self.attention.step(normed, cache))
+        hidden_BWD = self.attention_residual(
+            hidden_BWD, lambda normed: self.attention.step(normed, cache, places, mask_B1WL)
+        )
         hidden_BWD = self.cross_attention_residual(
             hidden_BWD, lambda normed: self.cross_attention.step_memory(normed, cache, memory_mask_B11S)
         )

@@ -153,15 +153,20 @@ class Transformer(nn.Module):
         positions_BS = torch.arange(source_BS.shape[1], device=source_BS.device).expand_as(source_BS)
         memory_BSD = self.encode(source_BS, positions_BS, mask_B11S)
         layers = [layer.start_cache(memory_BSD, beam_size) for layer in self.decoder_layers()]
-        return DecoderCache(layers, mask_B11S)
+        return DecoderCache(layers, mask_B11S, beam_size)
 
     def step(self, ids_BW: Tensor, cache: DecoderCache) -> Tensor:
-        """Logits [B, W, V] of the position after `ids_BW`, the newest piece of every beam."""
-        positions_BW = torch.full_like(ids_BW, cache.length)
+        """Logits [B, W, V] of the position after `ids_BW`, the newest piece of every beam.
+
+        Where there are fewer beams than the cache has room for, they are the first ones: the first step of
+        a sentence needs only one.
+        """
+        positions_BW = cache.positions_B[:, None].expand_as(ids_BW).clone()
+        places, mask_B1WL = cache.begin_step(ids_BW.shape[1])
         hidden_BWD = self.embed(
-            ids_BW, self.target_embedding, self.target_positions, positions_BW, cache.length + 1
+            ids_BW, self.target_embedding, self.target_positions, positions_BW, cache.longest
         )
         for layer, layer_cache in zip(self.decoder_layers(), cache.layers, strict=True):
-            hidden_BWD = layer.step(hidden_BWD, layer_cache, cache.memory_mask_B11S)
+            hidden_BWD = layer.step(hidden_BWD, layer_cache, places, mask_B1WL, cache.memory_mask)
         logits_BWV: Tensor = self.output_projection(self.decoder_norm(hidden_BWD))
         return logits_BWV

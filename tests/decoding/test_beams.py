@@ -5,11 +5,14 @@ import math
 import pytest
 import torch
 
-from nmt.decoding.beams import Beams, Candidates, Kept, best_pieces, expand, grow, keep, penalize, settled
+from nmt.decoding.beams import Batch, Beams, Candidates, Kept, Penalty, expand, grow, keep, settled
+from nmt.decoding.best_pieces import best_pieces
+from nmt.decoding.config import LengthPenalty, Stopping
 
 CPU = torch.device("cpu")
 END = 3
 EMPTY = -math.inf
+PENALTY = Penalty(exponent=1.0)
 
 
 def beams_of(log_probs: list[float], pieces: list[list[int]]) -> Beams:
@@ -26,27 +29,47 @@ def candidates_of(*candidates: tuple[float, int, int]) -> Candidates:
 def expand_one(
     logits: list[list[float]], log_probs: list[float], **changes: object
 ) -> list[tuple[float, int, int]]:
-    settings = {"must_end_B": torch.tensor([False]), "end_id": END, "banned_ids": torch.tensor([0])} | changes
-    found = expand(torch.tensor([logits]), torch.tensor([log_probs]), **settings)  # type: ignore[arg-type]
+    settings = {"must_end_B": torch.tensor([False]), "end_id": END, "width": len(log_probs)} | changes
+    pieces = best_pieces(torch.tensor([logits]), 2 * len(log_probs), banned_ids=torch.tensor([0]), end_id=END)
+    found = expand(pieces, torch.tensor([log_probs]), **settings)  # type: ignore[arg-type]
     columns = (found.log_probs_BC[0].tolist(), found.origins_BC[0].tolist(), found.ids_BC[0].tolist())
     return list(zip(*columns, strict=True))
 
 
-@pytest.mark.parametrize("vocabulary", [3, 64, 700, 1279, 1280, 1281, 1343, 5000])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("vocabulary", [5, 64, 700, 1279, 1280, 1281, 1343, 5000])
 @pytest.mark.parametrize("count", [2, 10])
-def test_best_pieces_are_those_of_topk(vocabulary: int, count: int) -> None:
-    log_probs_BWV = torch.randn(3, 2, vocabulary, generator=torch.Generator().manual_seed(vocabulary))
-    values, ids = best_pieces(log_probs_BWV, count)
+def test_best_pieces_are_those_of_the_whole_softmax(vocabulary: int, count: int, dtype: torch.dtype) -> None:
+    logits_BWV = torch.randn(13, 3, vocabulary, generator=torch.Generator().manual_seed(vocabulary)).to(dtype)
+    log_probs_BWV = logits_BWV.float().log_softmax(-1)
+    banned = torch.tensor([0, 1, 2])
+    values, ids, end = best_pieces(logits_BWV.clone(), count, banned_ids=banned, end_id=END)
+    assert values.dtype == torch.float32
+    torch.testing.assert_close(end, log_probs_BWV[..., END])
+    torch.testing.assert_close(log_probs_BWV.gather(-1, ids)[values > EMPTY], values[values > EMPTY])
+    log_probs_BWV[..., banned] = -torch.inf
     expected = log_probs_BWV.topk(min(count, vocabulary))
-    assert torch.equal(values.sort(descending=True).values, expected.values)
-    assert torch.equal(log_probs_BWV.gather(-1, ids), values)
+    torch.testing.assert_close(values.sort(descending=True).values, expected.values)
 
 
-def test_penalty_grows_with_the_length_of_a_sequence() -> None:
+def test_logits_as_large_as_floats_get_are_no_trouble() -> None:
+    logits = torch.tensor([[[0.0, 1e30, 3e4, -1e30, 3e4, 2.9e4]]])
+    values, ids, _ = best_pieces(logits, 2, banned_ids=torch.tensor([0]), end_id=END)
+    assert ids[0, 0, values[0, 0].argmax()] == 1
+    assert values.max() == 0
+
+
+def test_wu_penalty_grows_with_the_length_of_a_sequence() -> None:
     # Seven pieces: (5 + 7) / 6 = 2.
-    assert penalize(torch.tensor(-6.0), 7, 1.0).item() == pytest.approx(-3)
-    assert penalize(torch.tensor(-6.0), torch.tensor(7), 2.0).item() == pytest.approx(-1.5)
-    assert penalize(torch.tensor(-6.0), 7, 0.0).item() == -6
+    length = torch.tensor(7)
+    assert Penalty(exponent=1.0)(torch.tensor(-6.0), length).item() == pytest.approx(-3)
+    assert Penalty(exponent=2.0)(torch.tensor(-6.0), length).item() == pytest.approx(-1.5)
+    assert Penalty(exponent=0.0)(torch.tensor(-6.0), length).item() == -6
+
+
+def test_power_penalty_divides_by_the_length() -> None:
+    penalty = Penalty(formula=LengthPenalty.power, exponent=1.0)
+    assert penalty(torch.tensor(-6.0), torch.tensor(3)).item() == pytest.approx(-2)
 
 
 def test_candidates_are_the_best_sums_over_all_beams() -> None:
@@ -72,25 +95,10 @@ def test_at_the_greatest_length_every_beam_ends() -> None:
     assert [log_prob for log_prob, _, _ in found] == pytest.approx([end - 1, end - 2, EMPTY, EMPTY])
 
 
-def test_scores_are_float32_whatever_the_logits_are() -> None:
-    logits_BWV = torch.randn(2, 3, 50).bfloat16()
-    found = expand(
-        logits_BWV,
-        torch.zeros(2, 3),
-        must_end_B=torch.tensor([False, False]),
-        end_id=END,
-        banned_ids=torch.tensor([0]),
-    )
-    assert found.log_probs_BC.dtype == torch.float32
-    expected = logits_BWV.float().log_softmax(-1)[:, 0].gather(-1, found.ids_BC[:, :1])
-    best = found.origins_BC[:, 0] == 0
-    torch.testing.assert_close(found.log_probs_BC[:, :1][best], expected[best])
-
-
 def test_beams_grow_by_the_best_that_do_not_end() -> None:
     beams = beams_of([-1.0, -2.0], [[4, 0, 0], [5, 0, 0]])
     candidates = candidates_of((-1.1, 1, END), (-1.5, 1, 7), (-1.6, 0, END), (-1.7, 0, 8))
-    grown = grow(beams, candidates, position=1, end_id=END)
+    grown = grow(beams, candidates, positions_B=torch.tensor([1]), end_id=END)
     assert grown.log_probs_BW.tolist() == [pytest.approx([-1.5, -1.7])]
     assert grown.pieces_BWT.tolist() == [[[5, 7, 0], [4, 8, 0]]]
     assert grown.ids_BW.tolist() == [[7, 8]]
@@ -100,18 +108,21 @@ def test_beams_grow_by_the_best_that_do_not_end() -> None:
 def test_beams_without_a_continuation_are_empty() -> None:
     beams = beams_of([-1.0, -2.0], [[4, 0], [5, 0]])
     candidates = candidates_of((-1.1, 1, END), (-1.5, 0, END), (EMPTY, 0, 4), (EMPTY, 1, 4))
-    assert grow(beams, candidates, position=1, end_id=END).log_probs_BW.tolist() == [[EMPTY, EMPTY]]
+    assert grow(beams, candidates, positions_B=torch.tensor([1]), end_id=END).log_probs_BW.tolist() == [
+        [EMPTY, EMPTY]
+    ]
 
 
 def test_ends_are_kept_by_penalised_score_and_only_from_the_best_ranks() -> None:
     beams = beams_of([-1.0, -2.0], [[4, 5, 0], [6, 7, 0]])
-    kept = Kept.start(1, 2, 3, CPU)
+    kept = Kept.start(1, 2, CPU)
+    kept.pieces_BWT = kept.pieces_BWT[..., :3]
     first = candidates_of((-4.0, 1, END), (-4.5, 0, 4), (-4.6, 0, END), (-5.0, 1, 4))
-    kept = keep(kept, beams, first, position=0, end_id=END, exponent=1.0)
+    kept = keep(kept, beams, first, positions_B=torch.tensor([0]), end_id=END, penalty=PENALTY)
     assert kept.scores_BW.tolist() == [[-4.0, EMPTY]]
     # Less probable but longer: 8 / 6 divides its log-probability.
     second = candidates_of((-4.8, 1, END), (-9.0, 0, END), (-9.5, 0, 4), (-9.6, 1, 4))
-    kept = keep(kept, beams, second, position=2, end_id=END, exponent=1.0)
+    kept = keep(kept, beams, second, positions_B=torch.tensor([2]), end_id=END, penalty=PENALTY)
     assert kept.scores_BW.tolist() == [pytest.approx([-3.6, -4.0])]
     assert kept.log_probs_BW.tolist() == [pytest.approx([-4.8, -4.0])]
     assert kept.lengths_BW.tolist() == [[3, 1]]
@@ -119,21 +130,37 @@ def test_ends_are_kept_by_penalised_score_and_only_from_the_best_ranks() -> None
 
 
 @pytest.mark.parametrize(
-    ("scores", "growing", "done"),
+    ("scores", "growing", "by_bound", "by_count"),
     [
-        ([-1.0, -3.0], -6.1, True),  # at best -6.1 / 2 at length 7
-        ([-1.0, -3.0], -5.9, False),
-        ([-1.0, EMPTY], -9.0, False),
-        ([-1.0, EMPTY], EMPTY, True),
-        ([-1.0], -1.1, True),
-        ([EMPTY], -1.1, False),
+        ([-1.0, -3.0], -6.1, True, True),  # at best -6.1 / 2 at length 7
+        ([-1.0, -3.0], -5.9, False, True),
+        ([-1.0, EMPTY], -9.0, False, False),
+        ([-1.0, EMPTY], EMPTY, True, True),
+        ([-1.0], -1.1, True, True),
+        ([EMPTY], -1.1, False, False),
     ],
 )
-def test_a_sentence_is_done_when_nothing_can_beat_the_worst_kept(
-    scores: list[float], growing: float, done: bool
+def test_a_sentence_is_done_when_nothing_can_beat_the_worst_kept_or_enough_are_kept(
+    scores: list[float], growing: float, by_bound: bool, by_count: bool
 ) -> None:
     width = len(scores)
-    kept = Kept.start(1, width, 7, CPU)
+    kept = Kept.start(1, width, CPU)
     kept.scores_BW = torch.tensor([scores])
     beams = beams_of([growing, *[EMPTY] * (width - 1)], [[0] * 7] * width)
-    assert settled(kept, beams, max_lengths_B=torch.tensor([7]), exponent=1.0).tolist() == [done]
+    for stopping, done in ((Stopping.bound, by_bound), (Stopping.count, by_count)):
+        found = settled(kept, beams, max_lengths_B=torch.tensor([7]), penalty=PENALTY, stopping=stopping)
+        assert found.tolist() == [done]
+
+
+def test_rows_are_replaced_and_room_grows() -> None:
+    batch = Batch.start(torch.tensor([40, 40, 40]), 2)
+    batch.make_room(33)
+    batch.beams.pieces_BWT[:, :, 32] = 7
+    other = Batch.start(torch.tensor([9]), 2)
+    other.positions_B += 5
+    other.kept.scores_BW += 100
+    batch.put(torch.tensor([1]), other)
+    assert batch.max_lengths_B.tolist() == [40, 9, 40]
+    assert batch.positions_B.tolist() == [0, 5, 0]
+    assert batch.beams.pieces_BWT[:, 0, 32].tolist() == [7, 0, 7]
+    assert batch.select(torch.tensor([2, 1])).max_lengths_B.tolist() == [40, 9]

@@ -2,13 +2,17 @@
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from nmt.decoding.search import Hypothesis, beam_search, force_scores
+from nmt.decoding.beams import Penalty
+from nmt.decoding.config import Stopping
+from nmt.decoding.search import BeamSearch, Hypothesis, SearchRules, force_scores
+from nmt.model.cache import DecoderCache
 from nmt.model.config import TransformerConfig
 from nmt.model.transformer import Transformer
 
@@ -25,21 +29,33 @@ class TreeCache:
 
     tables: Tensor  # [B, nodes, V]
     nodes: Tensor  # [B, W]
-    length: int = 0
+    begun: Tensor  # [B]
+
+    @classmethod
+    def start(cls, tables: Tensor, beam_size: int) -> "TreeCache":
+        nodes = torch.zeros(len(tables), beam_size, dtype=torch.long)
+        return cls(tables, nodes, torch.zeros(len(tables), dtype=torch.bool))
 
     def reorder(self, origin_BW: Tensor) -> None:
         self.nodes = self.nodes.gather(1, origin_BW)
 
-    def select(self, sentences: Tensor) -> None:
-        self.tables, self.nodes = self.tables[sentences], self.nodes[sentences]
+    def select(self, rows: Tensor) -> None:
+        self.tables, self.nodes, self.begun = self.tables[rows], self.nodes[rows], self.begun[rows]
+
+    def admit(self, rows: Tensor, other: "TreeCache") -> None:
+        self.tables = self.tables.index_copy(0, rows, other.tables)
+        self.nodes[rows] = other.nodes
+        self.begun[rows] = other.begun
 
 
 def tree_step(ids_BW: Tensor, cache: TreeCache) -> Tensor:
-    if cache.length:
-        cache.nodes = cache.nodes * VOCABULARY + ids_BW + 1
-    cache.length += 1
+    beams = ids_BW.shape[1]
+    nodes = cache.nodes[:, :beams]
+    nodes = torch.where(cache.begun[:, None], nodes * VOCABULARY + ids_BW + 1, nodes)
+    cache.nodes[:, :beams] = nodes
+    cache.begun |= True
     # Beams that hold nothing may have walked out of the tree.
-    nodes = cache.nodes.clamp(max=cache.tables.shape[1] - 1)
+    nodes = nodes.clamp(max=cache.tables.shape[1] - 1)
     return cache.tables.gather(1, nodes.unsqueeze(-1).expand(-1, -1, VOCABULARY))
 
 
@@ -50,20 +66,34 @@ def random_tables(sentences: int, depth: int, seed: int, spread: float = 2.0) ->
 
 
 def search(
-    tables: Tensor, beam_size: int, max_lengths: list[int], length_penalty: float = 0.6
+    tables: Tensor,
+    beam_size: int,
+    max_lengths: list[int],
+    length_penalty: float = 0.6,
+    *,
+    rows: int = 7,
+    stopping: Stopping = Stopping.bound,
 ) -> list[list[Hypothesis]]:
-    sentences = len(tables)
-    return beam_search(
+    return BeamSearch(
+        lambda numbers: TreeCache.start(tables[list(numbers)], beam_size),
         tree_step,
-        TreeCache(tables, torch.zeros(sentences, beam_size, dtype=torch.long)),
-        sentences=sentences,
+        make_rules(beam_size, length_penalty, stopping),
+        max_lengths=max_lengths,
+        rows=rows,
+        device=CPU,
+    ).run()
+
+
+def make_rules(
+    beam_size: int, length_penalty: float = 0.6, stopping: Stopping = Stopping.bound
+) -> SearchRules:
+    return SearchRules(
         beam_size=beam_size,
-        length_penalty=length_penalty,
-        max_lengths=torch.tensor(max_lengths),
         begin_id=BEGIN,
         end_id=END,
         banned_ids=BANNED,
-        device=CPU,
+        penalty=Penalty(exponent=length_penalty),
+        stopping=stopping,
     )
 
 
@@ -90,7 +120,7 @@ def brute_force(table: Tensor, max_length: int, exponent: float) -> list[tuple[l
 
 
 def plain_beam_search(
-    table: Tensor, width: int, max_length: int, exponent: float
+    table: Tensor, width: int, max_length: int, exponent: float, stopping: Stopping = Stopping.bound
 ) -> list[tuple[list[int], float]]:
     """The documented rules once more, for one sentence, with lists instead of tensors."""
     live: list[tuple[float, tuple[int, ...]]] = [(0.0, ())]
@@ -110,7 +140,8 @@ def plain_beam_search(
         live = [item for item in candidates[: 2 * width] if item[1][-1] != END][:width]
         if not live or (kept and width == 1):
             break
-        if len(kept) == width and kept[-1][0] >= penalized(live[0][0], max_length, exponent):
+        beatable = stopping is Stopping.bound and kept[-1:] < [(penalized(live[0][0], max_length, exponent),)]
+        if len(kept) == width and not beatable:
             break
     return [(list(pieces), score) for score, pieces in kept]
 
@@ -134,14 +165,15 @@ def test_a_wide_beam_finds_every_sequence_in_order(seed: int, exponent: float) -
         assert_same(hypotheses, brute_force(table, max_length, exponent))
 
 
+@pytest.mark.parametrize("stopping", Stopping)
 @pytest.mark.parametrize("exponent", [0.0, 0.6, 1.5])
 @pytest.mark.parametrize("width", [1, 2, 3, 7])
-def test_a_narrow_beam_follows_the_documented_rules(width: int, exponent: float) -> None:
+def test_a_narrow_beam_follows_the_documented_rules(width: int, exponent: float, stopping: Stopping) -> None:
     max_lengths = [6, 2, 5, 6] * 8
     tables = random_tables(len(max_lengths), depth=6, seed=width)
-    found = search(tables, width, max_lengths, exponent)
+    found = search(tables, width, max_lengths, exponent, stopping=stopping)
     for table, max_length, hypotheses in zip(tables, max_lengths, found, strict=True):
-        assert_same(hypotheses, plain_beam_search(table, width, max_length, exponent))
+        assert_same(hypotheses, plain_beam_search(table, width, max_length, exponent, stopping))
 
 
 @pytest.mark.parametrize("exponent", [0.0, 2.0])
@@ -164,7 +196,7 @@ def test_scores_are_forced_scores_over_the_penalty() -> None:
     assert all(len(hypotheses) == 4 for hypotheses in found)
     forced = force_scores(
         tree_step,
-        TreeCache(tables, torch.zeros(12, 4, dtype=torch.long)),
+        TreeCache.start(tables, 4),
         [[hypothesis.pieces for hypothesis in hypotheses] for hypotheses in found],
         begin_id=BEGIN,
         end_id=END,
@@ -183,10 +215,14 @@ def test_a_sentence_has_the_same_result_in_every_batch(width: int) -> None:
     tables = random_tables(count, depth=6, seed=2, spread=3.0)
     max_lengths = [1 + number % 6 for number in range(count)]
     together = search(tables, width, max_lengths)
-    alone = [search(tables[i : i + 1], width, max_lengths[i : i + 1])[0] for i in range(count)]
-    backwards = search(tables.flip(0), width, max_lengths[::-1])[::-1]
-    assert together == alone
-    assert together == backwards
+    others = [
+        [search(tables[i : i + 1], width, max_lengths[i : i + 1])[0] for i in range(count)],
+        search(tables.flip(0), width, max_lengths[::-1])[::-1],
+        *(search(tables, width, max_lengths, rows=rows) for rows in (1, 2, 16, 100)),
+    ]
+    for found in others:
+        for own, expected in zip(found, together, strict=True):
+            assert_same(own, as_pairs(expected))
 
 
 def test_a_done_sentence_that_waits_for_others_to_leave_is_left_alone() -> None:
@@ -255,21 +291,24 @@ def sources(count: int) -> list[list[int]]:
     ]
 
 
-def search_model(model: Transformer, batch: list[list[int]], beam_size: int) -> list[list[Hypothesis]]:
-    longest = max(map(len, batch))
-    source_BS = torch.tensor([pieces + [PAD] * (longest - len(pieces)) for pieces in batch])
-    return beam_search(
+def search_model(
+    model: Transformer, batch: list[list[int]], beam_size: int, rows: int = 4
+) -> list[list[Hypothesis]]:
+    def start(numbers: Sequence[int]) -> DecoderCache:
+        own = [torch.tensor(batch[number]) for number in numbers]
+        return model.start_cache(nn.utils.rnn.pad_sequence(own, batch_first=True), beam_size=beam_size)
+
+    order = sorted(range(len(batch)), key=lambda number: -len(batch[number]))
+    batch = [batch[number] for number in order]
+    found = BeamSearch(
+        start,
         model.step,
-        model.start_cache(source_BS, beam_size=beam_size),
-        sentences=len(batch),
-        beam_size=beam_size,
-        length_penalty=0.6,
-        max_lengths=torch.tensor([2 * len(pieces) + 3 for pieces in batch]),
-        begin_id=BEGIN,
-        end_id=END,
-        banned_ids=BANNED,
+        make_rules(beam_size),
+        max_lengths=[2 * len(pieces) + 3 for pieces in batch],
+        rows=rows,
         device=CPU,
-    )
+    ).run()
+    return [found[order.index(number)] for number in range(len(batch))]
 
 
 def full_log_probability(model: Transformer, source: list[int], pieces: list[int]) -> float:

@@ -223,7 +223,7 @@ def test_cached_steps_equal_full_decoding(variant: dict[str, object]) -> None:
             cache.select(chosen)
             kept, history = kept[chosen], history[chosen]
         newest = torch.randint(4, VOCABULARY, (len(kept), beam_size))
-        assert cache.length == position
+        assert cache.longest == position
         logits = model.step(newest, cache)
         history = torch.cat([history, newest[:, :, None]], dim=2)
         if position not in (0, 1, 2, 7, 8, 31, 32, 39):

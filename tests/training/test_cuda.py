@@ -11,8 +11,9 @@ from torch import Tensor
 
 from nmt.data.batching import BatchShape
 from nmt.data.loader import DeviceBatch, Loader, LoaderState
-from nmt.data.tokenizer import BEGIN_ID, END_ID
-from nmt.decoding.search import beam_search
+from nmt.data.tokenizer import BEGIN_ID
+from nmt.decoding.config import DecodingConfig
+from nmt.decoding.engine import Engine
 from nmt.model.config import TransformerConfig
 from nmt.model.transformer import Transformer
 from nmt.training.checkpoint import TrainState
@@ -248,22 +249,10 @@ def test_a_batch_that_does_not_fit_is_split(cuda_graphs: bool) -> None:
 
 def test_the_search_finds_what_it_finds_on_the_cpu() -> None:
     random = np.random.default_rng(3)
-    sources = torch.from_numpy(random.integers(4, VOCABULARY, [5, 12]))
+    sources = random.integers(4, VOCABULARY, [5, 12]).tolist()
+    config = DecodingConfig(beam_size=3, length_penalty=1.0, max_length_ratio=0, max_length_offset=15)
     found = []
     for device in (torch.device("cpu"), CUDA):
-        model = make_replicas(device=device).models[0].eval()
-        with torch.inference_mode():
-            results = beam_search(
-                model.step,
-                model.start_cache(sources.to(device), beam_size=3),
-                sentences=len(sources),
-                beam_size=3,
-                length_penalty=1.0,
-                max_lengths=torch.full((len(sources),), 15),
-                begin_id=BEGIN_ID,
-                end_id=END_ID,
-                banned_ids=(0, 1),
-                device=device,
-            )
+        results = Engine(make_replicas(device=device).models[0], config, device).search(sources)
         found.append([(best[0].pieces, round(best[0].score, 3)) for best in results])
     assert found[0] == found[1]

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from nmt.data.store import PairStore
-from nmt.data.tokenizer import BEGIN_ID, END_ID, PAD_ID
-from nmt.decoding.search import beam_search
+from nmt.data.tokenizer import END_ID
+from nmt.decoding.config import DecodingConfig
+from nmt.decoding.engine import Engine
 from nmt.model.config import TransformerConfig
 from nmt.model.transformer import Transformer
 from nmt.training.config import Schedule, TrainingConfig
@@ -56,23 +57,9 @@ def train(
     return model.eval()
 
 
-@torch.inference_mode()
 def exact_share(model: Transformer, pairs: list[Pair], beam_size: int) -> float:
-    sources = torch.nn.utils.rnn.pad_sequence(
-        [torch.tensor(source) for source, _ in pairs], batch_first=True, padding_value=PAD_ID
-    )
-    found = beam_search(
-        model.step,
-        model.start_cache(sources, beam_size=beam_size),
-        sentences=len(pairs),
-        beam_size=beam_size,
-        length_penalty=0.6,
-        max_lengths=torch.tensor([len(source) + 10 for source, _ in pairs]),
-        begin_id=BEGIN_ID,
-        end_id=END_ID,
-        banned_ids=(PAD_ID, BEGIN_ID),
-        device=torch.device("cpu"),
-    )
+    config = DecodingConfig(beam_size=beam_size, max_length_ratio=1, max_length_offset=10)
+    found = Engine(model, config, torch.device("cpu")).search([source for source, _ in pairs])
     right = [best[0].pieces == target[:-1] for best, (_, target) in zip(found, pairs, strict=True)]
     return sum(right) / len(right)
 
