@@ -29,7 +29,6 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -37,7 +36,6 @@ import torch
 from nmt import Translator, bundle
 from nmt.data.config import TokenizerConfig
 from nmt.data.tokenizer import Tokenizer
-from nmt.decoding.config import DecodingConfig
 from nmt.decoding.text_input import Lines, files
 from nmt.model.config import TiedEmbeddings, TransformerConfig
 from nmt.model.transformer import Transformer
@@ -143,7 +141,7 @@ def write_model(folder: Path, sentences: list[str], dice: random.Random) -> None
         source_vocabulary_size=size,
         target_vocabulary_size=size,
         model=config,
-        decoding=asdict(DecodingConfig(beam_size=1, max_length_ratio=0, max_length_offset=6)),
+        decoding={"beam_size": 1, "max_length_ratio": 0, "max_length_offset": 6},
     )
     # Greater than a model begins with, so that what comes out depends on what went in.
     weights = {name: 3 * parameter.detach() for name, parameter in model.named_parameters()}

@@ -15,7 +15,7 @@ import torch
 
 from nmt import bundle
 from nmt.data.tokenizer import Tokenizer
-from nmt.decoding.config import DecodingConfig
+from nmt.decoding.config import DecodingConfig, LengthPenalty, Stopping
 from nmt.decoding.engine import Engine
 from nmt.decoding.progress import Progress
 from nmt.decoding.search import Hypothesis
@@ -38,6 +38,8 @@ class DecodingOptions(TypedDict, total=False):
 
     beam_size: int
     length_penalty: float
+    length_penalty_formula: LengthPenalty
+    stopping: Stopping
     max_length_ratio: float
     max_length_offset: int
     max_tokens_per_batch: int
