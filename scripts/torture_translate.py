@@ -141,7 +141,7 @@ def write_model(folder: Path, sentences: list[str], dice: random.Random) -> None
         source_vocabulary_size=size,
         target_vocabulary_size=size,
         model=config,
-        decoding={"beam_size": 1, "max_length_ratio": 0, "max_length_offset": 6},
+        decoding={"precision": "float32", "beam_size": 1, "max_length_ratio": 0, "max_length_offset": 6},
     )
     # Greater than a model begins with, so that what comes out depends on what went in.
     weights = {name: 3 * parameter.detach() for name, parameter in model.named_parameters()}

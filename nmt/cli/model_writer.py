@@ -1,7 +1,6 @@
 """The model folders that a run writes: one in each checkpoint, and that of the best model."""
 
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +96,6 @@ class ModelWriter:
             source_vocabulary_size=tokenizer.source_vocabulary_size,
             target_vocabulary_size=tokenizer.target_vocabulary_size,
             model=config.model,
-            decoding=asdict(config.decoding),
+            decoding=config.decoding.plain(),
             test=config.data.test,
         )

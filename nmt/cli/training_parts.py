@@ -138,13 +138,14 @@ def make_decode(
     )
     count = config.training.validation_sentences or len(sources)
     sources, references = sources[:count], references[:count]
-    translator = Translator.of(
-        model, prepared.tokenizer, config.decoding, source_language=config.data.source_language
-    )
     # Dealt out like cards: each process gets sentences of every kind.
     shares = [sources[rank :: processes.world_size] for rank in range(processes.world_size)]
 
     def decode() -> Validation | None:
+        # With the weights of this moment.
+        translator = Translator.of(
+            model, prepared.tokenizer, config.decoding, source_language=config.data.source_language
+        )
         translations = [""] * len(sources)
         for rank, share in enumerate(processes.map(translator.translate, shares)):
             translations[rank :: processes.world_size] = share

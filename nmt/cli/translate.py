@@ -6,7 +6,6 @@ import stat
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from types import FrameType
@@ -38,7 +37,7 @@ def run(config: TranslateConfig) -> None:
         config.model,
         device=config.device,
         threads=config.threads or available_cores(),
-        **asdict(config.decoding),
+        **config.decoding.plain(),  # type: ignore[arg-type]
     )
     outputs = [_output(job, found, config, translator) for job, found in zip(jobs, surveys, strict=True)]
     # What cannot be gone on with is said before hours are spent on the files before it.
@@ -104,8 +103,9 @@ def _identity(found: Survey, config: TranslateConfig, translator: Translator) ->
         "model": bundle.fingerprint(config.model),
         "format": config.format.value,
         "n_best": config.n_best,
-        **{f"decoding.{name}": value for name, value in asdict(config.decoding).items()},
+        **{f"decoding.{name}": value for name, value in config.decoding.plain().items()},
         "device": translator.device.type,
+        "dtype": str(translator.dtype).removeprefix("torch."),
         "nmt": __version__,
         "torch": torch.__version__,
     }

@@ -1,6 +1,6 @@
 """Settings of decoding. Free of heavy imports, so that a wrong setting fails at once."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import Enum
 
 
@@ -52,6 +52,7 @@ class DecodingConfig:
     length_penalty: float = 0.6
     length_penalty_formula: LengthPenalty = LengthPenalty.wu
     stopping: Stopping = Stopping.bound
+    precision: DecodingPrecision = DecodingPrecision.auto
     # A hypothesis has at most max_length_ratio x source pieces + max_length_offset pieces.
     max_length_ratio: float = 2.0
     max_length_offset: int = 20
@@ -60,7 +61,16 @@ class DecodingConfig:
     # Source pieces translated as one sentence; longer lines are cut into parts, translated and joined.
     max_source_pieces: int = 256
 
+    def plain(self) -> dict[str, str | int | float]:
+        """Names and plain values, as files record them; the constructor takes them back."""
+        return {
+            name: value.value if isinstance(value, Enum) else value for name, value in asdict(self).items()
+        }
+
     def __post_init__(self) -> None:
+        self.length_penalty_formula = LengthPenalty(self.length_penalty_formula)
+        self.stopping = Stopping(self.stopping)
+        self.precision = DecodingPrecision(self.precision)
         for name in ("beam_size", "max_tokens_per_batch", "max_source_pieces", "max_length_offset"):
             if getattr(self, name) < 1:
                 raise ValueError(f"decoding.{name} must be at least 1, not {getattr(self, name)}")

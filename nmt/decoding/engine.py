@@ -10,6 +10,7 @@ import torch
 from nmt.data.tokenizer import BEGIN_ID, END_ID, PAD_ID, UNKNOWN_ID
 from nmt.decoding.beams import Penalty
 from nmt.decoding.config import DecodingConfig
+from nmt.decoding.precision import decoding_model
 from nmt.decoding.search import BeamSearch, Hypothesis, SearchRules
 from nmt.model.cache import DecoderCache
 from nmt.model.transformer import Transformer
@@ -22,8 +23,8 @@ class Engine:
     """A model with the settings of the search."""
 
     def __init__(self, model: Transformer, config: DecodingConfig, device: torch.device) -> None:
-        """`device` is where the weights of `model` are; they are used in the type they have."""
-        self.model = model
+        """`device` is where the weights of `model` are, which are taken as they are now."""
+        self.model = decoding_model(model, config.precision, device)
         self.config = config
         self.device = device
         # Learned positions end somewhere, on both sides.
@@ -40,15 +41,10 @@ class Engine:
         `advance` is told, as the work goes on, how many more sentences are done.
         """
         found: list[list[Hypothesis]] = [[] for _ in sources]
-        training = self.model.training
-        self.model.eval()
-        try:
-            for numbers, rows in self._groups(sources):
-                own = self._search_group([sources[number] for number in numbers], rows, advance)
-                for number, hypotheses in zip(numbers, own, strict=True):
-                    found[number] = hypotheses
-        finally:
-            self.model.train(training)
+        for numbers, rows in self._groups(sources):
+            own = self._search_group([sources[number] for number in numbers], rows, advance)
+            for number, hypotheses in zip(numbers, own, strict=True):
+                found[number] = hypotheses
         return found
 
     def _search_group(

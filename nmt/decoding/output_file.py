@@ -57,7 +57,7 @@ class OutputFile:
         self.lines = 0
         self.finished = False
         self._name = path
-        self._identity = None if identity is None else json.loads(json.dumps(identity, default=str))
+        self._identity = None if identity is None else json.loads(json.dumps(identity))
         self._resume = resume
         self._partial = self.path.with_name(f"{self.path.name}.partial")
         self._record = self.path.with_name(f"{self.path.name}.partial.json")

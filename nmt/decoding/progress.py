@@ -13,17 +13,17 @@ _LINE_EVERY = 30.0
 class Progress:
     """Lines done and time left, and how many sentences are translated in a second."""
 
-    def __init__(self, total: int | None, *, done: int = 0, shown: bool = True) -> None:
-        """Of `total` lines, if it is known how many there will be, `done` were done by an earlier job."""
+    def __init__(self, total: int | None, *, shown: bool = True) -> None:
+        """Of `total` lines, if it is known how many there will be."""
         self.total = total
-        self.lines = self.before = done
+        self.lines = self.before = 0
         self.sentences = 0
         self._shown = shown
         self._start = self._last = time.monotonic()
+        self._drawn = shown and sys.stderr.isatty()
         self._bar = tqdm(
             total=total,
-            initial=done,
-            disable=not shown or not sys.stderr.isatty(),
+            disable=not self._drawn,
             desc="translate",
             unit=" lines",
             mininterval=0.2,
@@ -37,7 +37,7 @@ class Progress:
     ) -> None:
         """Leave the bar, or the last line if all went well."""
         self._bar.close()
-        if self._shown and self._bar.disable and error is None:
+        if self._shown and not self._drawn and error is None:
             seconds = time.monotonic() - self._start
             took = tqdm.format_interval(round(seconds))
             self._say(f"{self.lines:,} lines, {took}, {self._speed(seconds)}")
@@ -46,7 +46,7 @@ class Progress:
         """Lines that an earlier job has done."""
         self.before += lines
         self.lines += lines
-        if not self._bar.disable:
+        if self._drawn:
             self._bar.initial += lines
             self._bar.n += lines
 
@@ -55,7 +55,7 @@ class Progress:
         self.lines += lines
         self.sentences += sentences
         now = time.monotonic()
-        if not self._bar.disable:
+        if self._drawn:
             self._bar.set_postfix_str(self._speed(now - self._start), refresh=False)
             self._bar.update(lines)
         elif self._shown and now - self._last >= _LINE_EVERY:

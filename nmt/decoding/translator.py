@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TypedDict, Unpack
+from typing import Literal, TypedDict, Unpack
 
 import torch
 
 from nmt import bundle
 from nmt.data.tokenizer import Tokenizer
-from nmt.decoding.config import DecodingConfig, LengthPenalty, Stopping
+from nmt.decoding.config import DecodingConfig, DecodingPrecision, LengthPenalty, Stopping
 from nmt.decoding.engine import Engine
 from nmt.decoding.progress import Progress
 from nmt.decoding.search import Hypothesis
@@ -38,8 +38,9 @@ class DecodingOptions(TypedDict, total=False):
 
     beam_size: int
     length_penalty: float
-    length_penalty_formula: LengthPenalty
-    stopping: Stopping
+    length_penalty_formula: LengthPenalty | Literal["wu", "power"]
+    stopping: Stopping | Literal["bound", "count"]
+    precision: DecodingPrecision | Literal["auto", "float32", "bfloat16", "float16", "int8"]
     max_length_ratio: float
     max_length_offset: int
     max_tokens_per_batch: int
@@ -160,6 +161,12 @@ class Translator:
         """The same for lines of a long text, as many as shall be searched together."""
         with self._engine(self.config) as engine:
             return self._translate_window(engine, lines, n_best, progress)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type that the search computes in."""
+        with self._engine(self.config) as engine:
+            return engine.model.dtype
 
     def _translate_window(
         self, engine: Engine, lines: Sequence[str], n_best: int, progress: Progress

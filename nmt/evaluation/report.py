@@ -101,7 +101,7 @@ def evaluate(
     return Evaluation(
         model=str(weights.parent),
         weights_sha256=digest,
-        decoding=asdict(translator.config),
+        decoding=translator.config.plain(),
         device=_device_name(translator.device),
         dtype=str(translator.model.dtype).removeprefix("torch."),
         threads=torch.get_num_threads(),

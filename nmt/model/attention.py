@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from nmt.model.cache import LayerCache, Places
 from nmt.model.dropout import Dropout
-from nmt.model.linear import Linear, linear
+from nmt.model.linear import Linear
 
 
 def additive_mask(allowed: Tensor, dtype: torch.dtype) -> Tensor:
@@ -89,15 +89,11 @@ class MultiHeadAttention(nn.Module):
 
     def project_query(self, hidden_BTD: Tensor) -> tuple[Tensor, ...]:
         """Queries alone, as a tuple of one tensor [B, H, T, K]."""
-        weight, _ = torch.split(self.in_projection.weight, [self.width, 2 * self.width])
-        bias, _ = torch.split(self.in_projection.bias, [self.width, 2 * self.width])
-        return self.split_heads(linear(hidden_BTD, weight, bias), 1)
+        return self.split_heads(self.in_projection.part(hidden_BTD, 0, self.width), 1)
 
     def project_memory(self, memory_BSD: Tensor) -> tuple[Tensor, ...]:
         """Keys and values of a memory, each [B, H, S, K]."""
-        _, weight = torch.split(self.in_projection.weight, [self.width, 2 * self.width])
-        _, bias = torch.split(self.in_projection.bias, [self.width, 2 * self.width])
-        return self.split_heads(linear(memory_BSD, weight, bias), 2)
+        return self.split_heads(self.in_projection.part(memory_BSD, self.width, 3 * self.width), 2)
 
     def split_heads(self, projected: Tensor, parts: int) -> tuple[Tensor, ...]:
         """[B, T, parts * D] -> `parts` tensors [B, H, T, K]."""

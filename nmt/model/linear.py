@@ -35,9 +35,7 @@ class _TrainedOnCpu(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             input_gradient_ND = _onednn_product(gradient_NE, weight_ED.t(), None)
         if ctx.needs_input_grad[1]:
-            # The product that has the longer side on the right is the faster one.
-            wider = weight_ED.shape[0] > weight_ED.shape[1]
-            weight_gradient_ED = (input_ND.t() @ gradient_NE).t() if wider else gradient_NE.t() @ input_ND
+            weight_gradient_ED = gradient_NE.t() @ input_ND
         if ctx.needs_input_grad[2]:
             # A product is faster than a sum over the first dimension.
             bias_gradient_E = (gradient_NE.new_ones(1, len(gradient_NE)) @ gradient_NE)[0]
@@ -63,3 +61,10 @@ class Linear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002, the name in torch.nn.Linear
         return linear(input, self.weight, self.bias)
+
+    def part(self, hidden: Tensor, start: int, stop: int) -> Tensor:
+        """Outputs from `start` to `stop` alone: rows of the weight that are a map of their own."""
+        sizes = [start, stop - start, self.out_features - stop]
+        _, weight, _ = torch.split(self.weight, sizes)
+        bias = None if self.bias is None else torch.split(self.bias, sizes)[1]
+        return linear(hidden, weight, bias)

@@ -63,7 +63,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         source_vocabulary_size=sizes[0],
         target_vocabulary_size=sizes[1],
         model=config,
-        decoding={"beam_size": 2, "max_length_ratio": 0, "max_length_offset": 5},
+        decoding={"precision": "float32", "beam_size": 2, "max_length_ratio": 0, "max_length_offset": 5},
     )
     weights = {name: 3 * parameter.detach() for name, parameter in transformer.named_parameters()}
     bundle.write(folder, settings=settings, tokenizer=tokenizer, weights=weights, card={})

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from nmt.training import precision
+from nmt.model import precision
 from nmt.training.config import Precision, Schedule, TrainingConfig
 from nmt.training.optim import FlatParameters, Optimizer
 from nmt.training.precision import LossScale, choose_dtype
@@ -59,7 +59,7 @@ def test_float16_learns_and_survives_an_overflow() -> None:
     for step in range(1, 200):
         error = (model(inputs) - targets).float().square().sum()
         (error * scale.value).backward()
-        parameters.collect(parameters.gradients)
+        parameters.collect(model)
         norms.append(optimizer.update(step=step, divisor=64 * scale.value))
         scale.update(math.isfinite(norms[-1]))
         losses.append(float(error.detach()) / 64)

@@ -1,0 +1,105 @@
+"""Linear maps for decoding on a CPU: weights laid out once for the products that follow.
+
+Shapes: N positions, D input width, E output width.
+"""
+
+import platform
+import threading
+
+import torch
+from torch import Tensor, nn
+
+from nmt.model.linear import Linear
+
+# Rows for which oneDNN lays the weights out: some sentences with their beams.
+_EXPECTED_ROWS = 256
+
+
+class PackedLinear(nn.Module):
+    """A linear map, and maps to ranges of its output, with weights packed by oneDNN or as whole numbers."""
+
+    def __init__(self, linear: Linear, *, int8: bool) -> None:
+        super().__init__()
+        self.out_features, self.in_features = linear.weight.shape
+        self._make: type[_FloatPart | _Int8Part] = _Int8Part if int8 else _FloatPart
+        self._weight_ED: Tensor | None = linear.weight.detach()
+        self._bias_E = None if linear.bias is None else linear.bias.detach()
+        # By range; a part is packed when it is first asked for, once for all threads.
+        self._parts: dict[tuple[int, int], _FloatPart | _Int8Part] = {}
+        self._packing = threading.Lock()
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """[..., D] -> [..., E]"""
+        return self.part(hidden, 0, self.out_features)
+
+    def part(self, hidden: Tensor, start: int, stop: int) -> Tensor:
+        """Outputs from `start` to `stop` alone."""
+        packed = self._parts.get((start, stop)) or self._pack(start, stop)
+        return packed(hidden)
+
+    def _pack(self, start: int, stop: int) -> "_FloatPart | _Int8Part":
+        with self._packing:
+            if (start, stop) not in self._parts:
+                assert self._weight_ED is not None, "a part of what is packed in other parts"
+                bias_E = None if self._bias_E is None else self._bias_E[start:stop].contiguous()
+                self._parts[start, stop] = self._make(self._weight_ED[start:stop].contiguous(), bias_E)
+                # Two copies of the weights are one too many.
+                if sum(last - first for first, last in self._parts) == self.out_features:
+                    self._weight_ED = None
+            return self._parts[start, stop]
+
+
+class _FloatPart:
+    """The product of oneDNN with weights in its own layout."""
+
+    def __init__(self, weight_ED: Tensor, bias_E: Tensor | None) -> None:
+        self.bias_E = bias_E
+        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight_ED, _EXPECTED_ROWS)
+
+    def __call__(self, hidden: Tensor) -> Tensor:
+        product: Tensor = torch.ops.mkldnn._linear_pointwise(hidden, self.weight, self.bias_E, "none", [], "")
+        return product
+
+
+class _Int8Part:
+    """Weights as whole numbers with a scale per output; inputs are rounded to 8 bits as they come.
+
+    The scale of the inputs is that of all rows together, so that results depend a little on the batch.
+    """
+
+    def __init__(self, weight_ED: Tensor, bias_E: Tensor | None) -> None:
+        weight_ED = weight_ED.float()
+        scale_E = weight_ED.abs().amax(1).clamp(min=1e-8).double() / 127
+        zero_E = torch.zeros(len(weight_ED), dtype=torch.long)
+        quantized = torch.quantize_per_channel(weight_ED, scale_E, zero_E, 0, torch.qint8)
+        # The layout is that of the engine of the moment; the products follow the layout.
+        engine = torch.backends.quantized.engine
+        try:
+            if "onednn" in torch.backends.quantized.supported_engines:
+                torch.backends.quantized.engine = "onednn"
+            self.packed = torch.ops.quantized.linear_prepack(quantized, bias_E)
+        finally:
+            torch.backends.quantized.engine = engine
+
+    def __call__(self, hidden: Tensor) -> Tensor:
+        product: Tensor = torch.ops.quantized.linear_dynamic(hidden, self.packed)
+        return product
+
+
+def can_pack(dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether oneDNN has a layout of its own for products of this type here."""
+    x86 = platform.machine() in ("x86_64", "AMD64")
+    if device.type != "cpu" or not x86 or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return False
+    if dtype is torch.bfloat16:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return dtype is torch.float32
+
+
+def pack_linears(module: nn.Module, *, int8: bool) -> None:
+    """Replace every `Linear` in a module that will only decode."""
+    for name, child in module.named_children():
+        if isinstance(child, Linear):
+            setattr(module, name, PackedLinear(child, int8=int8))
+        else:
+            pack_linears(child, int8=int8)
