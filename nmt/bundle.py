@@ -22,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from nmt.data.config import CorpusConfig
 from nmt.data.tokenizer import Tokenizer
@@ -147,11 +148,12 @@ def load(path: str | Path, *, device: torch.device, dtype: torch.dtype = torch.f
     file = folder / WEIGHTS_FILE
     try:
         # Without memory: what the settings claim is compared with the file before anything is allocated.
-        with torch.device("meta"):
+        with torch.device("meta"), _WithoutDraws():
             model = _build(settings)
         with safe_open(file, framework="pt") as weights:
             _check_shapes(file, model, weights)
-            model = _build(settings)
+            with _WithoutDraws():
+                model = _build(settings)
             for name, parameter in model.named_parameters():
                 parameter.data.copy_(weights.get_tensor(name))
     except (OSError, SafetensorError, RuntimeError, OverflowError) as error:
@@ -175,6 +177,24 @@ def fingerprint(path: str | Path) -> str:
             while block := content.read(1 << 22):
                 digest.update(block)
     return str(digest.hexdigest())
+
+
+class _WithoutDraws(TorchFunctionMode):
+    """Weights are not drawn at random, since all of them are about to be read.
+
+    Drawing takes its time, and without memory ("meta") PyTorch imports its compiler for it, which takes
+    longer than importing PyTorch itself.
+    """
+
+    _DRAWS = (torch.Tensor.normal_, torch.Tensor.uniform_)
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in self._DRAWS or getattr(func, "__module__", "") == "torch.nn.init":
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return func(*args, **kwargs)
 
 
 def _build(settings: BundleSettings) -> Transformer:
