@@ -5,7 +5,7 @@ import signal
 import stat
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from types import FrameType
@@ -18,6 +18,7 @@ from nmt.cli.text_files import TextJob, plan
 from nmt.config import ConfigError, TranslateConfig
 from nmt.data.processors import available_cores
 from nmt.data.text_lines import DataError
+from nmt.decoding.config import DecodingPrecision
 from nmt.decoding.formats import written
 from nmt.decoding.output_file import OutputFile
 from nmt.decoding.progress import Progress
@@ -98,14 +99,17 @@ def _output(
 
 def _identity(found: Survey, config: TranslateConfig, translator: Translator) -> dict[str, Any]:
     """Everything that the bytes of an output depend on."""
+    decoding = config.decoding.plain()
+    if config.decoding.precision is not DecodingPrecision.int8:
+        # What `auto` stands for depends on the machine.
+        decoding["precision"] = str(translator.dtype).removeprefix("torch.")
     return {
         "input": found.xxh3_128,
         "model": bundle.fingerprint(config.model),
         "format": config.format.value,
         "n_best": config.n_best,
-        **{f"decoding.{name}": value for name, value in config.decoding.plain().items()},
+        **{f"decoding.{name}": value for name, value in decoding.items()},
         "device": translator.device.type,
-        "dtype": str(translator.dtype).removeprefix("torch."),
         "nmt": __version__,
         "torch": torch.__version__,
     }
@@ -148,10 +152,9 @@ def _windows(lines: Lines, job: TextJob, *, skip: int) -> Iterable[list[str]]:
 
 
 def _standard_input_is_a_file() -> bool:
-    try:
+    with suppress(OSError):
         return stat.S_ISREG(os.fstat(0).st_mode)
-    except OSError as error:
-        raise DataError(f"input: standard input cannot be read ({error.strerror})") from error
+    return False
 
 
 def _progress_is_shown(config: TranslateConfig) -> bool:

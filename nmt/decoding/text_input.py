@@ -11,7 +11,7 @@ from pathlib import Path
 
 import xxhash
 
-from nmt.data.text_lines import read_bytes
+from nmt.data.text_lines import DataError, read_bytes
 
 _BYTE_ORDER_MARK = "\ufeff"
 _STANDARD_INPUT = 0
@@ -46,9 +46,15 @@ def standard_input() -> Iterator[bytes]:
     """What comes, as soon as it comes.
 
     Not through `sys.stdin`, whose lock a thread that waits there would keep while Python ends.
+
+    Raises:
+        DataError: it is closed, or a folder.
     """
-    while block := os.read(_STANDARD_INPUT, _READ_BYTES):
-        yield block
+    try:
+        while block := os.read(_STANDARD_INPUT, _READ_BYTES):
+            yield block
+    except OSError as error:
+        raise DataError(f"input: standard input cannot be read ({error.strerror})") from error
 
 
 def files(paths: Iterable[Path]) -> Iterator[Iterator[bytes]]:

@@ -5,6 +5,7 @@ import json
 import os
 import random
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -382,6 +383,14 @@ def test_a_line_from_a_pipe_is_answered_at_once(model: Path) -> None:
             assert number == 0 or time.monotonic() - asked < 1
         process.stdin.close()
         assert process.wait(timeout=60) == 0
+
+
+@pytest.mark.parametrize("redirection", ["< .", "<&-"])
+def test_a_standard_input_that_cannot_be_read_is_one_line(model: Path, redirection: str) -> None:
+    line = f"{shlex.join(command(model))} {redirection}"
+    done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, env=environment())
+    assert done.returncode == 2
+    assert re.fullmatch(r"nmt translate: error: input: standard input cannot be read \(.*\)\n", done.stderr)
 
 
 def test_an_interrupt_while_it_waits_for_a_line_is_one_line(model: Path) -> None:
