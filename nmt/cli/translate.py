@@ -40,7 +40,8 @@ def run(config: TranslateConfig) -> None:
         threads=config.threads or available_cores(),
         **config.decoding.plain(),  # type: ignore[arg-type]
     )
-    outputs = [_output(job, found, config, translator) for job, found in zip(jobs, surveys, strict=True)]
+    basis = _basis(config, translator)
+    outputs = [_output(job, found, basis, config.resume) for job, found in zip(jobs, surveys, strict=True)]
     # What cannot be gone on with is said before hours are spent on the files before it.
     for output in outputs[1:]:
         with output:
@@ -89,22 +90,23 @@ class Stream:
 
 
 def _output(
-    job: TextJob, found: Survey | None, config: TranslateConfig, translator: Translator
+    job: TextJob, found: Survey | None, basis: dict[str, Any], resume: bool | None
 ) -> OutputFile | Stream:
     if job.output is None or (job.output.exists() and not job.output.is_file()):
         return Stream(job.output)
-    identity = None if found is None else _identity(found, config, translator)
-    return OutputFile(job.output, identity, resume=config.resume)
+    identity = None if found is None else {"input": found.xxh3_128, **basis}
+    return OutputFile(job.output, identity, resume=resume)
 
 
-def _identity(found: Survey, config: TranslateConfig, translator: Translator) -> dict[str, Any]:
-    """Everything that the bytes of an output depend on."""
+def _basis(config: TranslateConfig, translator: Translator) -> dict[str, Any]:
+    """All that the bytes of an output depend on beside its input."""
+    if config.output is None:
+        return {}
     decoding = config.decoding.plain()
     if config.decoding.precision is not DecodingPrecision.int8:
         # What `auto` stands for depends on the machine.
         decoding["precision"] = str(translator.dtype).removeprefix("torch.")
     return {
-        "input": found.xxh3_128,
         "model": bundle.fingerprint(config.model),
         "format": config.format.value,
         "n_best": config.n_best,
