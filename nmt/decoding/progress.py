@@ -40,7 +40,7 @@ class Progress:
         if self._shown and not self._drawn and error is None:
             seconds = time.monotonic() - self._start
             took = tqdm.format_interval(round(seconds))
-            self._say(f"{self.lines:,} lines, {took}, {self._speed(seconds)}")
+            self._say(f"{self.lines:,} lines translated, {took}, {self._speed(seconds)}")
 
     def skip(self, lines: int) -> None:
         """Lines that an earlier job has done."""
@@ -65,7 +65,8 @@ class Progress:
             )
 
     def _position(self) -> str:
-        return f"{self.lines:,} lines" if self.total is None else f"{self.lines:,} of {self.total:,} lines"
+        of_all = "" if self.total is None else f" of {self.total:,}"
+        return f"{self.lines:,}{of_all} lines translated"
 
     def _speed(self, seconds: float) -> str:
         return f"{self.sentences / max(seconds, 1e-3):,.1f} sentences/s"
@@ -77,4 +78,4 @@ class Progress:
         return f"{tqdm.format_interval((self.total - self.lines) * (now - self._start) / done)} left"
 
     def _say(self, message: str) -> None:
-        print(f"nmt translate: {message}", file=sys.stderr, flush=True)
+        print(f"nmt: {message}", file=sys.stderr, flush=True)

@@ -176,6 +176,7 @@ class Translator:
         found = engine.search(sources, advance=_in_lines(progress, len(lines), len(sources)))
         candidates = iter(self._read([hypotheses[:n_best] for hypotheses in found]))
         progress.advance(len(lines) if not sources else 0, 0)
+        # Word alignment has its place here: of each part's text with the text of its candidates.
         return [
             _translation(line, own, [next(candidates) for _ in own], n_best)
             for line, own in zip(lines, parts, strict=True)

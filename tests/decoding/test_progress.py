@@ -25,8 +25,8 @@ def test_a_log_file_gets_a_line_now_and_then(
             now += 10
             progress.advance(1000, 1500)
     assert capsys.readouterr().err.splitlines() == [
-        "nmt translate: 5,000 of 10,000 lines, 150.0 sentences/s, 00:50 left",
-        "nmt translate: 7,000 lines, 00:50, 150.0 sentences/s",
+        "nmt: 5,000 of 10,000 lines translated, 150.0 sentences/s, 00:50 left",
+        "nmt: 7,000 lines translated, 00:50, 150.0 sentences/s",
     ]
 
 
@@ -37,7 +37,7 @@ def test_without_a_total_there_is_no_time_left(
     with Progress(None) as progress:
         progress.advance(3, 3)
     first = capsys.readouterr().err.splitlines()[0]
-    assert re.fullmatch(r"nmt translate: 3 lines, [\d,.]+ sentences/s", first)
+    assert re.fullmatch(r"nmt: 3 lines translated, [\d,.]+ sentences/s", first)
 
 
 def test_what_fails_has_no_last_line(capsys: pytest.CaptureFixture[str]) -> None:
