@@ -74,6 +74,11 @@ def test_sentences_end_where_a_reader_sees_it() -> None:
     assert len(list(sentences("هل هذا كلب؟ نعم.", "ar"))) == 2
 
 
+def test_a_library_that_loses_something_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sentencex.segment", lambda language, text: ["", text[:3], text[4:]])
+    assert list(sentences(ENGLISH, "en")) == [ENGLISH]
+
+
 def test_sentences_across_blocks_stay_whole() -> None:
     sentence = "The small dog sees the old cat in the house of the man. "
     text = sentence * 500

@@ -18,6 +18,7 @@ LINES = [
     (b"   \t\n", "   \t"),
     (b"the old cat\r\n", "the old cat"),
     (b"carriage\rreturn\n", "carriage\rreturn"),
+    (b"\r\rboth\r\r\n", "\r\rboth\r"),
     (b"bad \xff\xfe bytes\n", "bad \ufffd\ufffd bytes"),
     (
         "one\u2028two\x85three\x0bfour\x0cfive\x1csix\n".encode(),
@@ -36,7 +37,7 @@ def test_lines_do_not_depend_on_blocks(size: int) -> None:
     content = b"\xef\xbb\xbf" + CONTENT
     lines = Lines([(content[start : start + size] for start in range(0, len(content), size))])
     assert list(lines) == [text for _, text in LINES]
-    assert (lines.invalid, lines.first_invalid) == (2, 6)
+    assert (lines.invalid, lines.first_invalid) == (2, 7)
 
 
 @given(st.lists(st.binary(max_size=20), max_size=12))
