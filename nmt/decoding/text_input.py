@@ -5,6 +5,7 @@ a byte order mark at the start are not part of the text. What is not UTF-8 becom
 """
 
 import os
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,8 +49,11 @@ def standard_input() -> Iterator[bytes]:
     Not through `sys.stdin`, whose lock a thread that waits there would keep while Python ends.
 
     Raises:
-        DataError: it is closed, or a folder.
+        DataError: it is closed, or breaks.
     """
+    if sys.stdin is None:
+        # Its number may be that of another file by now.
+        raise DataError("input: standard input is closed; give input=FILE")
     try:
         while block := os.read(_STANDARD_INPUT, _READ_BYTES):
             yield block
