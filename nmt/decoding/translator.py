@@ -147,7 +147,8 @@ class Translator:
             TypeError, ValueError: no such setting, or an impossible value, as of `n_best` over the beam size.
         """
         texts = [texts] if isinstance(texts, str) else texts
-        config = replace(self.config, **decoding)
+        # The constructor takes names of choices for the choices.
+        config = replace(self.config, **decoding)  # type: ignore[arg-type]
         if not 1 <= n_best <= config.beam_size:
             raise ValueError(f"n_best must be between 1 and the beam size, {config.beam_size}, not {n_best}")
         with self._engine(config) as engine, Progress(len(texts), shown=progress) as shown:

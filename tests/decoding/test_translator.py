@@ -316,6 +316,7 @@ def test_settings_of_a_folder_a_translator_and_a_call(tokenizer: Tokenizer, tmp_
     assert short != translator.translate(SENTENCES)
     assert translator.config.max_length_offset == 6
     assert translator.translate(SENTENCES[0]) == translator.translate(SENTENCES[:1])
+    assert translator.translate(SENTENCES, stopping="count", precision="float32")
     with pytest.raises(ValueError, match=r"decoding\.beam_size must be at least 1"):
         translator.translate(SENTENCES, beam_size=0)
     with pytest.raises(TypeError, match="beams"):
