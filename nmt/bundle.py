@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+import xxhash
 import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from nmt.data.config import TestSetConfig
 from nmt.data.tokenizer import Tokenizer
@@ -146,11 +148,12 @@ def load(path: str | Path, *, device: torch.device, dtype: torch.dtype = torch.f
     file = folder / WEIGHTS_FILE
     try:
         # Without memory: what the settings claim is compared with the file before anything is allocated.
-        with torch.device("meta"):
+        with torch.device("meta"), _WithoutDraws():
             model = _build(settings)
         with safe_open(file, framework="pt") as weights:
             _check_shapes(file, model, weights)
-            model = _build(settings)
+            with _WithoutDraws():
+                model = _build(settings)
             for name, parameter in model.named_parameters():
                 parameter.data.copy_(weights.get_tensor(name))
     except (OSError, SafetensorError, RuntimeError, OverflowError) as error:
@@ -185,6 +188,40 @@ def exchange_weights(loaded: Bundle, path: str | Path) -> None:
     except (OSError, SafetensorError, RuntimeError) as error:
         raise BundleError(f"{file}: cannot be read: {_first_line(error)}") from error
     loaded.card = read_card(folder / CARD_FILE)
+
+
+def fingerprint(path: str | Path) -> str:
+    """A hash of all that a model's translations depend on: weights, settings and tokenizer.
+
+    Raises:
+        BundleError: there is no model folder.
+    """
+    folder = locate(path)
+    digest = xxhash.xxh3_128()
+    for file in sorted([folder / WEIGHTS_FILE, folder / SETTINGS_FILE, *folder.glob("*.model")]):
+        digest.update(file.name.encode())
+        with file.open("rb") as content:
+            while block := content.read(1 << 22):
+                digest.update(block)
+    return str(digest.hexdigest())
+
+
+class _WithoutDraws(TorchFunctionMode):
+    """Weights are not drawn at random, since all of them are about to be read.
+
+    Drawing takes its time, and without memory ("meta") PyTorch imports its compiler for it, which takes
+    longer than importing PyTorch itself.
+    """
+
+    _DRAWS = (torch.Tensor.normal_, torch.Tensor.uniform_)
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in self._DRAWS or getattr(func, "__module__", "") == "torch.nn.init":
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return func(*args, **kwargs)
 
 
 def _build(settings: BundleSettings) -> Transformer:

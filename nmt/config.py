@@ -14,7 +14,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from nmt.data.config import DataConfig, TestSetConfig, TokenizerConfig, check_source
-from nmt.decoding.config import DecodingConfig
+from nmt.decoding.config import DecodingConfig, OutputFormat
 from nmt.evaluation.config import AttentionMapConfig, CheckpointChoice, ScoringConfig
 from nmt.export.config import CheckConfig, ExportFormat, Quantization
 from nmt.model.config import Positions, TiedEmbeddings, TransformerConfig
@@ -164,9 +164,15 @@ class TranslateConfig:
 
     # Run folder, checkpoint or model folder.
     model: str = MISSING
-    # Text files; null is standard input and standard output.
+    # A text file, or several as [FILE,FILE]; null is standard input and standard output.
     input: str | None = None
+    # A file, or a folder for files of the names of the inputs.
     output: str | None = None
+    format: OutputFormat = OutputFormat.text
+    # Candidates written for each line, best first.
+    n_best: int = 1
+    # With what an earlier job has left: true goes on, false throws it away, null refuses.
+    resume: bool | None = None
     decoding: DecodingConfig = field(default_factory=DecodingConfig)
     device: Device = Device.auto
     # CPU threads; 0 takes every core.
@@ -174,6 +180,14 @@ class TranslateConfig:
 
     def __post_init__(self) -> None:
         _check_threads(self.threads)
+        if self.n_best < 1:
+            raise ValueError(f"n_best must be at least 1, not {self.n_best}")
+        if self.n_best > 1 and self.format is OutputFormat.text:
+            raise ValueError(
+                f"n_best={self.n_best} needs format=tsv or format=jsonl; text has one line for each line"
+            )
+        if self.resume and (self.input is None or self.output is None):
+            raise ValueError("resume=true needs input=FILE and output=FILE, which can be read again")
 
 
 @dataclass(kw_only=True, slots=True)

@@ -2,6 +2,8 @@
 
 import json
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -169,3 +171,14 @@ def test_no_model_yet_and_no_folder(tmp_path: Path) -> None:
         bundle.locate(tmp_path / "run")
     with pytest.raises(BundleError, match="no such folder"):
         bundle.locate(tmp_path / "nothing")
+
+
+def test_loading_imports_no_compiler(folder: Path) -> None:
+    """PyTorch does so for some operations without memory, which doubles the time to the first translation."""
+    code = (
+        "import sys, torch; from nmt import bundle; bundle.load(sys.argv[1], device=torch.device('cpu'));"
+        "print(*{'torch._dynamo', 'torch._inductor'} & set(sys.modules))"
+    )
+    command = [sys.executable, "-c", code, str(folder)]
+    done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""

@@ -38,9 +38,9 @@ def run(config: AttendConfig) -> None:
     loaded = bundle.load(config.model, device=device)
     target = config.target
     if target is None:
-        (target,) = Translator(loaded.model, loaded.tokenizer, config.decoding, device).translate(
-            [config.source]
-        )
+        language = loaded.settings.source_language
+        translator = Translator.of(loaded.model, loaded.tokenizer, config.decoding, source_language=language)
+        (target,) = translator.translate([config.source])
         print(target)
     attention = PairAttention.of(loaded.model, loaded.tokenizer, config.source, target)
     grid = attention.maps(config)

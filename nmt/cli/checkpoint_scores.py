@@ -43,7 +43,7 @@ def evaluate_checkpoints(config: EvaluateConfig, device: torch.device) -> Checkp
         if path != paths[0]:
             bundle.exchange_weights(loaded, path)
         # Made anew for each: a translator may keep copies of weights in another form.
-        translator = systems.make_translator(loaded, config.decoding, device)
+        translator = systems.make_translator(loaded, config.decoding)
         evaluation = evaluate(translator, scoring, systems.provenance_of(path, settings, translator))
         curve.add(step_of(path), evaluation)
         seconds = sum(own.seconds or 0.0 for own in evaluation.test_sets)

@@ -89,7 +89,7 @@ def make_evaluation(
     prepared = Scoring.of(texts, scoring or ScoringConfig(), language=settings.target_language)
     loaded = bundle.load(folder, device=device)
     config = decoding or DecodingConfig(**settings.decoding)
-    translator = systems.make_translator(loaded, config, device)
+    translator = systems.make_translator(loaded, config)
     origin = systems.provenance_of(folder, settings, translator)
     return evaluate(translator, prepared, origin, progress=True)
 

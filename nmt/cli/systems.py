@@ -51,9 +51,11 @@ def test_sets_of(
     )
 
 
-def make_translator(loaded: bundle.Bundle, config: DecodingConfig, device: torch.device) -> Translator:
+def make_translator(loaded: bundle.Bundle, config: DecodingConfig) -> Translator:
     """The translator of a loaded model."""
-    return Translator(loaded.model, loaded.tokenizer, config, device)
+    return Translator.of(
+        loaded.model, loaded.tokenizer, config, source_language=loaded.settings.source_language
+    )
 
 
 def provenance_of(folder: Path, settings: bundle.BundleSettings, translator: Translator) -> Provenance:
@@ -67,7 +69,7 @@ def provenance_of(folder: Path, settings: bundle.BundleSettings, translator: Tra
         decoding=dict(translator.config.plain()),
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         # Chosen by the device where the settings leave it open.
-        dtype=str(translator.engine.model.dtype).removeprefix("torch."),
+        dtype=str(translator.dtype).removeprefix("torch."),
         threads=torch.get_num_threads(),
         software=run_folder.provenance(),
         card=bundle.read_card(folder / bundle.CARD_FILE),

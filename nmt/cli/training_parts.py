@@ -156,7 +156,9 @@ def make_decode(
 
     def decode() -> Validation | None:
         # With the weights of this moment.
-        translator = Translator(model, prepared.tokenizer, config.decoding, device)
+        translator = Translator.of(
+            model, prepared.tokenizer, config.decoding, source_language=config.data.source_language
+        )
         translations = [""] * len(sources)
         for rank, share in enumerate(processes.map(translator.translate, shares)):
             translations[rank :: processes.world_size] = share

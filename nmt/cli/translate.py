@@ -1,156 +1,176 @@
 """`nmt translate`: as many lines out as in, in their order."""
 
-import gzip
 import os
 import signal
+import stat
 import sys
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from io import BufferedReader
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from types import FrameType
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import torch
-import zstandard
 
-from nmt import bundle
+from nmt import __version__, bundle
+from nmt.cli.text_files import TextJob, plan
 from nmt.config import ConfigError, TranslateConfig
-from nmt.data.corpus import DataError
 from nmt.data.processors import available_cores
-from nmt.data.text_lines import check_file
+from nmt.data.text_lines import DataError
+from nmt.decoding.config import DecodingPrecision
+from nmt.decoding.formats import written
+from nmt.decoding.output_file import OutputFile
+from nmt.decoding.progress import Progress
+from nmt.decoding.text_input import Lines, Survey, files, standard_input, survey
 from nmt.decoding.translator import Translator
-from nmt.model.device import choose_device
-
-_BYTE_ORDER_MARK = "\ufeff"
+from nmt.decoding.windows import WaitingLines, windows
 
 
 def run(config: TranslateConfig) -> None:
-    """Translate a file or standard input to a file or standard output."""
-    source = None if config.input is None else Path(config.input)
-    if source is not None:
-        check_file(source, field="input")
-    if config.output is not None:
-        _check_output(Path(config.output), source)
-    torch.set_num_threads(config.threads or available_cores())
-    device = choose_device(config.device)
-    loaded = bundle.load(config.model, device=device)
-    translator = Translator(loaded.model, loaded.tokenizer, config.decoding, device)
-    with _terminated_in_order(), _open_input(source) as stream, _open_output(config.output) as output:
-        lines = Lines(stream, source)
-        total = None if source is None else _count_lines(source)
-        for translation in translator.translate_lines(lines, progress=True, total=total):
-            output.write(translation.encode("utf-8", "replace") + b"\n")
-        output.flush()
+    """Translate files or standard input to files or standard output."""
+    beam_size = config.decoding.beam_size
+    if config.n_best > beam_size:
+        raise ConfigError(f"n_best={config.n_best} is more than decoding.beam_size={beam_size}")
+    jobs = plan(config.input, config.output, config.format)
+    surveys = [survey(job.inputs) if job.inputs else None for job in jobs]
+    translator = Translator(
+        config.model,
+        device=config.device,
+        threads=config.threads or available_cores(),
+        **config.decoding.plain(),  # type: ignore[arg-type]
+    )
+    basis = _basis(config, translator)
+    outputs = [_output(job, found, basis, config.resume) for job, found in zip(jobs, surveys, strict=True)]
+    # What cannot be gone on with is said before hours are spent on the files before it.
+    for output in outputs[1:]:
+        with output:
+            pass
+    total = None if None in surveys else sum(found.lines for found in surveys if found)
+    with _terminated_in_order(), Progress(total, shown=_progress_is_shown(config)) as progress:
+        for job, found, output in zip(jobs, surveys, outputs, strict=True):
+            try:
+                _translate(job, found, output, translator, config, progress)
+            except BaseException:
+                if isinstance(output, OutputFile) and output.kept:
+                    _say(f"stopped after {output.lines:,} lines of {job.name}; resume=true goes on")
+                raise
+    for output in outputs:
+        output.forget()
+
+
+class Stream:
+    """Standard output, a pipe or a device, to which every window goes at once."""
+
+    lines = 0
+    finished = False
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+
+    def __enter__(self) -> "Stream":
+        self._file: BinaryIO = sys.stdout.buffer if self._path is None else self._path.open("wb")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._path is not None:
+            self._file.close()
+
+    def write(self, data: bytes, *, lines: int) -> None:
+        """Send the text of a window."""
+        self._file.write(data)
+        self._file.flush()
+        self.lines += lines
+
+    def finish(self) -> None:
+        """There is nothing to put in its place."""
+
+    def forget(self) -> None:
+        """There is nothing to forget."""
+
+
+def _output(
+    job: TextJob, found: Survey | None, basis: dict[str, Any], resume: bool | None
+) -> OutputFile | Stream:
+    if job.output is None or (job.output.exists() and not job.output.is_file()):
+        return Stream(job.output)
+    identity = None if found is None else {"input": found.xxh3_128, **basis}
+    return OutputFile(job.output, identity, resume=resume)
+
+
+def _basis(config: TranslateConfig, translator: Translator) -> dict[str, Any]:
+    """All that the bytes of an output depend on beside its input."""
+    if config.output is None:
+        return {}
+    decoding = config.decoding.plain()
+    if config.decoding.precision is not DecodingPrecision.int8:
+        # What `auto` stands for depends on the machine.
+        decoding["precision"] = str(translator.dtype).removeprefix("torch.")
+    return {
+        "model": bundle.fingerprint(config.model),
+        "format": config.format.value,
+        "n_best": config.n_best,
+        **{f"decoding.{name}": value for name, value in decoding.items()},
+        "device": translator.device.type,
+        "nmt": __version__,
+        "torch": torch.__version__,
+    }
+
+
+def _translate(
+    job: TextJob,
+    found: Survey | None,
+    output: OutputFile | Stream,
+    translator: Translator,
+    config: TranslateConfig,
+    progress: Progress,
+) -> None:
+    """Translate one text, from where an earlier job has stopped."""
+    lines = Lines(files(job.inputs) if job.inputs else [standard_input()])
+    with output:
+        if output.lines:
+            progress.skip(output.lines)
+            _say(f"going on after {output.lines:,} lines of {job.name}")
+        if output.finished:
+            return
+        for window in _windows(lines, job, skip=output.lines):
+            translations = translator.translate_window(window, n_best=config.n_best, progress=progress)
+            data = written(translations, config.format, first_line=output.lines + 1)
+            output.write(data, lines=len(window))
+        if found is not None and output.lines != found.lines:
+            raise DataError(f"input: {job.name} has changed while it was translated")
+        output.finish()
     if lines.invalid:
-        print(
-            f"nmt translate: {lines.invalid:,} lines with bytes that are not UTF-8, the first of them line"
-            f" {lines.first_invalid:,}; those bytes were read as U+FFFD",
-            file=sys.stderr,
+        _say(
+            f"{f'{job.name}: ' if job.inputs else ''}{lines.invalid:,} lines with bytes that are not UTF-8,"
+            f" the first of them line {lines.first_invalid:,}; those bytes were read as U+FFFD"
         )
 
 
-@dataclass(slots=True)
-class Lines:
-    """The lines of a stream as text. A line ends with a line feed and nothing else, whatever it holds.
-
-    A carriage return before the line feed and a byte order mark at the start are not part of the
-    text. What is not UTF-8 becomes U+FFFD.
-    """
-
-    stream: BinaryIO
-    path: Path | None
-    # How many lines so far were not valid UTF-8, and the number of the first, from 1.
-    invalid: int = 0
-    first_invalid: int = 0
-
-    def __iter__(self) -> Iterator[str]:
-        with _readable(self.path):
-            for number, line in enumerate(self.stream, start=1):
-                line = line.removesuffix(b"\n").removesuffix(b"\r")
-                try:
-                    text = line.decode("utf-8")
-                except UnicodeDecodeError:
-                    text = line.decode("utf-8", "replace")
-                    self.invalid += 1
-                    self.first_invalid = self.first_invalid or number
-                yield text.removeprefix(_BYTE_ORDER_MARK) if number == 1 else text
+def _windows(lines: Lines, job: TextJob, *, skip: int) -> Iterable[list[str]]:
+    if job.inputs or _standard_input_is_a_file():
+        return windows(islice(lines, skip, None))
+    return WaitingLines(lines)
 
 
-@contextmanager
-def _readable(path: Path | None) -> Iterator[None]:
-    """Raise DataError when the input turns out to be damaged."""
-    try:
-        yield
-    except (EOFError, OSError, zlib.error, zstandard.ZstdError) as error:
-        raise DataError(f"input: {path or 'standard input'} cannot be read to its end ({error})") from error
+def _standard_input_is_a_file() -> bool:
+    with suppress(OSError):
+        return stat.S_ISREG(os.fstat(0).st_mode)
+    return False
 
 
-def _check_output(path: Path, source: Path | None) -> None:
-    """Raise ConfigError before any work is done for nothing."""
-    if path.is_dir():
-        raise ConfigError(f"output={path}: is a folder, not a file")
-    if not path.absolute().parent.is_dir():
-        raise ConfigError(f"output={path}: the folder does not exist; make it first")
-    if not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
-        raise ConfigError(f"output={path}: may not be written")
-    if source is not None and path.exists() and path.samefile(source):
-        raise ConfigError(f"output={path}: is the input itself; choose another file")
+def _progress_is_shown(config: TranslateConfig) -> bool:
+    """Not among translations that appear on the same terminal."""
+    return config.output is not None or not (sys.stdout.isatty() and sys.stderr.isatty())
 
 
-@contextmanager
-def _open_input(path: Path | None) -> Iterator[BinaryIO]:
-    """The bytes of a file, unpacked if it is a .gz or .zst, or of standard input."""
-    if path is None:
-        yield sys.stdin.buffer
-        return
-    with path.open("rb") as file:
-        if path.suffix == ".gz":
-            yield gzip.GzipFile(fileobj=file)  # type: ignore[misc]
-        elif path.suffix == ".zst":
-            yield BufferedReader(zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True))
-        else:
-            yield file
-
-
-@contextmanager
-def _open_output(name: str | None) -> Iterator[BinaryIO]:
-    """Standard output, or a file that appears when all is written and not at all if anything fails."""
-    # A link stays a link to the file that is replaced.
-    path = None if name is None else Path(name).resolve()
-    if path is None:
-        yield sys.stdout.buffer
-    elif path.exists() and not path.is_file():
-        # /dev/null, a pipe: nothing to replace.
-        with path.open("wb") as file:
-            yield file
-    else:
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        try:
-            with partial.open("wb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
-
-
-def _count_lines(path: Path) -> int:
-    """Lines of a file, for the time left; one more than line feeds when the last has none."""
-    count, last = 0, b"\n"
-    with _open_input(path) as stream, _readable(path):
-        while block := stream.read(1 << 20):
-            count += block.count(b"\n")
-            last = block[-1:]
-    return count + (last != b"\n")
+def _say(message: str) -> None:
+    print(f"nmt translate: {message}", file=sys.stderr, flush=True)
 
 
 @contextmanager
 def _terminated_in_order() -> Iterator[None]:
-    """SIGTERM and a closed terminal end the program by an exception, so that partial files go."""
+    """SIGTERM and a closed terminal end the program by an exception, so that it leaves what it should."""
 
     def leave(number: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + number)

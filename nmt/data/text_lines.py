@@ -34,7 +34,7 @@ def read_lines(path: Path, *, field: str) -> Iterator[list[str]]:
     """
     first_line = 1
     rest: list[bytes] = []
-    for block in _read_bytes(path, field):
+    for block in read_bytes(path, field=field):
         end = block.rfind(b"\n") + 1
         if end == 0:
             rest.append(block)
@@ -100,8 +100,12 @@ def _refuse_nul(data: bytes, path: Path, field: str, first_line: int) -> NoRetur
     )
 
 
-def _read_bytes(path: Path, field: str) -> Iterator[bytes]:
-    """Yield the unpacked content of a file in blocks."""
+def read_bytes(path: Path, *, field: str) -> Iterator[bytes]:
+    """Yield the content of a file, unpacked if it is a `.gz` or `.zst`, in blocks.
+
+    Raises:
+        DataError: missing or damaged file.
+    """
     check_file(path, field=field)
     try:
         if path.suffix == ".gz":

@@ -34,6 +34,14 @@ class DecodingPrecision(Enum):
     int8 = "int8"
 
 
+class OutputFormat(Enum):
+    """How translations are written."""
+
+    text = "text"
+    tsv = "tsv"
+    jsonl = "jsonl"
+
+
 @dataclass(kw_only=True, slots=True)
 class DecodingConfig:
     """How translations are searched for."""

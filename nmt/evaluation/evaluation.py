@@ -259,9 +259,12 @@ def rescore(evaluation: Evaluation, scoring: Scoring) -> Evaluation:
 
 def decode(translator: "Translator", sources: Sequence[str], *, progress: bool = False) -> list[Decoded]:
     """All that scoring wants from the translator, which is used nowhere else here."""
-    texts = translator.translate(sources, progress=progress)
-    pieces = translator.tokenizer.encode_target(texts)
-    return [Decoded(text=text, pieces=len(own) - 1) for text, own in zip(texts, pieces, strict=True)]
+    found = translator.translate_in_detail(sources, progress=progress)
+    pieces = translator.tokenizer.encode_target([each.text for each in found])
+    return [
+        Decoded(text=each.text, log_probability=each.log_probability, pieces=len(own) - 1)
+        for each, own in zip(found, pieces, strict=True)
+    ]
 
 
 def stamp(provenance: Provenance, scoring: Scoring) -> Provenance:

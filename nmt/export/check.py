@@ -186,5 +186,7 @@ def _translate(
         max_length_offset=longest,
         max_source_pieces=DecodingConfig(**bundle.settings.decoding).max_source_pieces,
     )
-    device = next(bundle.model.parameters()).device
-    return Translator(bundle.model, bundle.tokenizer, config, device).translate(list(sources))
+    translator = Translator.of(
+        bundle.model, bundle.tokenizer, config, source_language=bundle.settings.source_language
+    )
+    return translator.translate(sources)

@@ -47,7 +47,18 @@ text_lines.DataError = DataError
 import nmt
 nmt.bundle = bundle
 sys.modules.update({"nmt.bundle": bundle, "nmt.data.text_lines": text_lines})
-for verb in ("prepare", "train", "evaluate", "translate", "score", "attend", "average", "compare", "runs", "export"):
+for verb in (
+    "prepare",
+    "train",
+    "evaluate",
+    "translate",
+    "score",
+    "attend",
+    "average",
+    "compare",
+    "runs",
+    "export",
+):
     sys.modules[f"nmt.cli.{verb}"] = types.SimpleNamespace(run=run)
 from nmt.cli.launch import main
 sys.exit(main(sys.argv[1:]))

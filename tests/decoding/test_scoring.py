@@ -10,9 +10,9 @@ from nmt.data.config import TokenizerConfig
 from nmt.data.tokenizer import BEGIN_ID, END_ID, Tokenizer
 from nmt.decoding import scoring
 from nmt.decoding.config import DecodingConfig
+from nmt.decoding.engine import Engine
 from nmt.decoding.scoring import ForcedScore, TotalScore, score_lines, score_pieces
 from nmt.decoding.search import force_scores
-from nmt.decoding.translator import Translator
 from nmt.model.config import Positions, TransformerConfig
 from nmt.model.teacher_forcing import LengthError
 from nmt.model.transformer import Transformer
@@ -74,9 +74,9 @@ def test_scores_are_those_of_the_search(tokenizer: Tokenizer) -> None:
 
 def test_our_own_translations_have_the_log_probability_that_the_beam_gave_them(tokenizer: Tokenizer) -> None:
     model = make_model(tokenizer).eval()
-    config = DecodingConfig(beam_size=4, max_length_ratio=0, max_length_offset=12)
+    config = DecodingConfig(beam_size=4, max_length_ratio=0, max_length_offset=12, precision="float32")
     sources = tokenizer.encode_source(draw_lines(20, 3))
-    hypotheses = Translator(model, tokenizer, config, CPU).search(sources)
+    hypotheses = Engine(model, config, CPU).search(sources)
     pairs = [(source, each) for source, own in zip(sources, hypotheses, strict=True) for each in own]
     assert len(pairs) == 80
     found = score_pieces(

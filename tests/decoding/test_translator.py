@@ -1,21 +1,25 @@
 """Text in, text out: nothing is lost, whatever the text is."""
 
 import random
-from collections.abc import Iterator
-from itertools import islice
+import subprocess
+import sys
+import threading
+from dataclasses import fields
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from nmt import bundle
 from nmt.data.config import Normalization, TokenizerConfig
 from nmt.data.tokenizer import END_ID, Tokenizer
-from nmt.decoding import translator as translator_module
 from nmt.decoding.config import DecodingConfig
 from nmt.decoding.engine import Engine
 from nmt.decoding.search import Hypothesis
-from nmt.decoding.translator import Translator, best_cut, split_text
+from nmt.decoding.translation import Candidate, Translation
+from nmt.decoding.translator import DecodingOptions, Translator
 from nmt.model.config import Positions, TiedEmbeddings, TransformerConfig
 from nmt.model.transformer import Transformer
 
@@ -64,12 +68,13 @@ def make_translator(
         for parameter in model.parameters():
             parameter.mul_(3)
     decoding = {
+        "precision": "float32",
         "beam_size": 2,
         "max_length_ratio": 0,
         "max_length_offset": 6,
         "max_source_pieces": 20,
     } | changes
-    return Translator(model, tokenizer, DecodingConfig(**decoding), CPU)  # type: ignore[arg-type]
+    return Translator.of(model, tokenizer, DecodingConfig(**decoding), source_language="en")  # type: ignore[arg-type]
 
 
 class Echo(Engine):
@@ -89,7 +94,7 @@ class Echo(Engine):
 def make_echo(tokenizer: Tokenizer, **changes: int) -> tuple[Translator, Echo]:
     translator = make_translator(tokenizer, **changes)
     echo = Echo(translator.model, translator.config, CPU)
-    translator.engine = echo
+    translator._idle, translator._kept_engines = [echo], 1
     return translator, echo
 
 
@@ -124,7 +129,7 @@ def test_any_lines_give_as_many_lines(tokenizer: Tokenizer, lines: list[str]) ->
     assert len(found) == len(lines)
     for line, translation in zip(lines, found, strict=True):
         assert len(translation.splitlines()) <= 1
-        assert translation == "" or line.strip()
+        assert line.strip() or len(translation) == len(line)
         translation.encode("utf-8")
 
 
@@ -152,7 +157,7 @@ def test_batch_size_changes_nothing(tokenizer: Tokenizer, budget: int) -> None:
 @pytest.mark.parametrize("normalization", [Normalization.nmt_nfkc, Normalization.identity])
 def test_blank_lines_are_not_decoded(normalization: Normalization) -> None:
     translator, echo = make_echo(make_tokenizer(normalization))
-    assert translator.translate(["", "  \t ", "\u2028", "\u3000", "A"]) == ["", "", "", "", "A"]
+    assert translator.translate(["", "  \t ", "\u2028", "\u3000", "A"]) == ["", "  \t ", " ", "\u3000", "A"]
     assert len(echo.sources) == 1
 
 
@@ -191,27 +196,20 @@ def test_line_breaks_in_translations_become_spaces(
     assert translator.translate(["A"] * len(texts)) == ["a b"] * len(texts)
 
 
-def test_a_stream_is_translated_window_by_window(
-    tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(translator_module, "_WINDOW_LINES", 4)
-    read = 0
-
-    def lines() -> Iterator[str]:
-        nonlocal read
-        for number in range(1000):
-            read += 1
-            yield f"word {number}"
-
-    stream = make_echo(tokenizer)[0].translate_lines(lines())
-    assert list(islice(stream, 6)) == [f"word {number}" for number in range(6)]
-    assert read == 8
+@pytest.mark.parametrize("space", [" ", "\t", "\u00a0 ", "\u3000", "  \x1f"])
+def test_white_space_around_a_line_is_kept(tokenizer: Tokenizer, space: str) -> None:
+    translator, _ = make_echo(tokenizer)
+    assert translator.translate([f"{space}A b{space}"]) == [f"{space}A b{space}"]
+    assert translator.translate([f"{space}\nA b\r{space}"]) == [f"{space} A b {space}"]
+    (long,) = translator.translate([f"{space}{' '.join(SENTENCES)}{space}"])
+    assert (long[: len(space)], long[-len(space) :]) == (space, space)
 
 
-def test_long_lines_make_windows_shorter(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(translator_module, "_WINDOW_CHARACTERS", 100)
-    windows = list(translator_module._windows(["x" * 60] * 5))
-    assert [len(window) for window in windows] == [2, 2, 1]
+def test_a_long_line_is_translated_sentence_by_sentence(tokenizer: Tokenizer) -> None:
+    translator, echo = make_echo(tokenizer, max_source_pieces=32)
+    sentences = ["The small dog sees Dr. Smith.", "Where is the house?", "Two men wait."]
+    translator.translate([" ".join(sentences)])
+    assert tokenizer.decode_source(echo.sources) == sentences
 
 
 def test_a_model_in_training_goes_on_training(tokenizer: Tokenizer) -> None:
@@ -232,33 +230,143 @@ def test_progress_counts_lines_on_standard_error(
     translator.translate([*SENTENCES, "", " ".join(SENTENCES)], progress=True)
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert "8/8" in captured.err
+    assert "8 lines" in captured.err
+    assert "sentences/s" in captured.err
     translator.translate(SENTENCES)
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize(
-    ("text", "left"),
-    [
-        ("One two. Three four five six seven.", "One two."),
-        ("He said “no.” Then he left us all.", "He said “no.”"),
-        ("Is it 3.14 or 2.72 that you mean now", "Is it 3.14 or 2.72 "),
-        ("one two three four", "one two "),
-        ("A. B c d e f g h i j k", "A."),
-        ("abcdef", "abc"),
-        ("他们走了。我们没有时间", "他们走了。"),
-        ("." * 9, "...."),
-    ],
-)
-def test_a_text_is_cut_at_the_best_place(text: str, left: str) -> None:
-    assert text[: best_cut(text)] == left
+def test_details_are_sorted_distinct_and_sums_over_parts(tokenizer: Tokenizer) -> None:
+    translator = make_translator(tokenizer, beam_size=4)
+    texts = [*SENTENCES, "", " ".join(SENTENCES)]
+    found = translator.translate_in_detail(texts, n_best=4)
+    assert [each.text for each in found] == translator.translate(texts)
+    assert any(each.alternatives for each in found)
+    for each in found:
+        ranked: list[Candidate] = [each, *each.alternatives]
+        assert len(ranked) <= 4
+        assert len({own.text for own in ranked}) == len(ranked)
+        assert sorted(ranked, key=lambda own: -own.score) == ranked
+        assert all(own.log_probability <= 0 and own.score <= 0 for own in ranked)
+    assert found[-2] == Translation(text="", score=0.0, log_probability=0.0, finished=True)
+    # The fifth is longer than the model reads, and divided.
+    assert found[-1].score < min(each.score for each in found[:-1])
 
 
-def test_parts_fit_and_hold_everything() -> None:
-    text = " ".join(SENTENCES * 3)
-    parts = split_text(text, lambda part: len(part) <= 70)
-    assert max(map(len, parts)) <= 70
-    assert " ".join(parts) == text
-    assert parts[0] == "The small dog sees the old cat. Where is the house?"
-    # A character that does not fit is kept.
-    assert split_text("ab", lambda part: False) == ["a", "b"]
+def test_the_scores_of_a_line_in_parts_are_sums(tokenizer: Tokenizer) -> None:
+    translator = make_translator(tokenizer, max_source_pieces=32)
+    parts = ["The small dog sees the old cat.", "Where is the house?", "Two men walk to the station."]
+    whole, *alone = translator.translate_in_detail([" ".join(parts), *parts])
+    assert whole.text == " ".join(each.text for each in alone)
+    assert whole.score == pytest.approx(sum(each.score for each in alone))
+    assert whole.log_probability == pytest.approx(sum(each.log_probability for each in alone))
+
+
+@pytest.mark.parametrize("n_best", [0, 3])
+def test_more_candidates_than_beams_are_refused(tokenizer: Tokenizer, n_best: int) -> None:
+    with pytest.raises(ValueError, match="n_best must be between 1 and the beam size, 2"):
+        make_translator(tokenizer).translate_in_detail(["A"], n_best=n_best)
+
+
+def write_model(folder: Path, translator: Translator) -> Path:
+    """A model folder of a translator's model."""
+    settings = bundle.BundleSettings(
+        source_language="en",
+        target_language="de",
+        source_vocabulary_size=translator.tokenizer.source_vocabulary_size,
+        target_vocabulary_size=translator.tokenizer.target_vocabulary_size,
+        model=translator.model.config,
+        decoding={
+            "precision": "float32",
+            "beam_size": 2,
+            "max_length_ratio": 0,
+            "max_length_offset": 6,
+            "max_source_pieces": 20,
+        },
+    )
+    weights = {name: parameter.detach() for name, parameter in translator.model.named_parameters()}
+    bundle.write(folder, settings=settings, tokenizer=translator.tokenizer, weights=weights, card={})
+    return folder
+
+
+def test_a_model_folder_is_a_translator(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    """As the README has it, in a process of its own that has imported nothing."""
+    inner = make_translator(tokenizer)
+    folder = write_model(tmp_path / "model", inner)
+    code = (
+        "import sys, nmt; assert 'torch' not in sys.modules and len(nmt.__version__) > 2;"
+        "from nmt import Translator; translator = Translator(sys.argv[1], device='cpu', threads=1);"
+        "print(translator.translate(sys.argv[2:]), translator.translate(sys.argv[2:], beam_size=1))"
+    )
+    command = [sys.executable, "-c", code, str(folder), *SENTENCES]
+    done = subprocess.run(
+        command, cwd=Path(__file__).parents[2], capture_output=True, text=True, encoding="utf-8", check=True
+    )
+    expected = inner.translate(SENTENCES), inner.translate(SENTENCES, beam_size=1)
+    assert done.stdout == f"{expected[0]} {expected[1]}\n"
+    assert done.stderr == ""
+
+
+def test_settings_of_a_folder_a_translator_and_a_call(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "model", make_translator(tokenizer))
+    assert Translator(folder).config.beam_size == 2
+    translator = Translator(folder, beam_size=3)
+    assert (translator.config.beam_size, translator.config.max_length_offset) == (3, 6)
+    short = translator.translate(SENTENCES, max_length_offset=1)
+    assert short != translator.translate(SENTENCES)
+    assert translator.config.max_length_offset == 6
+    assert translator.translate(SENTENCES[0]) == translator.translate(SENTENCES[:1])
+    assert translator.translate(SENTENCES, stopping="count", precision="float32")
+    with pytest.raises(ValueError, match=r"decoding\.beam_size must be at least 1"):
+        translator.translate(SENTENCES, beam_size=0)
+    with pytest.raises(TypeError, match="beams"):
+        translator.translate(SENTENCES, beams=5)  # type: ignore[call-arg]
+    with pytest.raises(bundle.BundleError, match="no such folder"):
+        Translator(tmp_path / "nowhere")
+
+
+def test_every_setting_of_decoding_can_be_given() -> None:
+    assert DecodingOptions.__annotations__.keys() == {each.name for each in fields(DecodingConfig)}
+
+
+def test_threads_share_a_translator(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    """Each gets what it gets alone, with settings of its own."""
+    translator = Translator(write_model(tmp_path / "model", make_translator(tokenizer)))
+    texts = [f"{sentence} {number}" for number in range(3) for sentence in SENTENCES]
+    sizes = [1, 2, 3, 4, 5, 1, 2, 3]
+    expected = {size: translator.translate(texts, beam_size=size) for size in set(sizes)}
+    assert len({tuple(each) for each in expected.values()}) > 2
+    found: list[list[list[str]]] = [[] for _ in sizes]
+    start = threading.Barrier(len(sizes))
+
+    def work(number: int) -> None:
+        start.wait()
+        for _ in range(3):
+            found[number].append(translator.translate(texts, beam_size=sizes[number]))
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(len(sizes))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [[expected[size]] * 3 for size in sizes]
+    assert len(translator._idle) <= 4
+
+
+def test_no_two_threads_have_one_engine(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    translator = Translator(write_model(tmp_path / "model", make_translator(tokenizer)))
+    with translator._engine(translator.config) as first, translator._engine(translator.config) as second:
+        assert first is not second
+    with translator._engine(translator.config) as again:
+        assert again in (first, second)
+
+
+def test_a_model_that_is_trained_on_is_searched_as_it_is_now(tokenizer: Tokenizer) -> None:
+    translator = make_translator(tokenizer)
+    before = translator.translate(SENTENCES)
+    with torch.no_grad():
+        for parameter in translator.model.parameters():
+            parameter.mul_(-0.5)
+    assert translator.translate(SENTENCES) != before
+    fresh = Translator.of(translator.model, tokenizer, translator.config, source_language="en")
+    assert translator.translate(SENTENCES) == fresh.translate(SENTENCES)

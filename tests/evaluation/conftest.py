@@ -101,7 +101,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     draw = random.Random(1)
     for name in ("one", "two", "three"):
         sources = ["", *(" ".join(draw.choices(MODEL_WORDS, k=draw.randint(1, 9))) for _ in range(30))]
-        translations = Translator(model, tokenizer, DECODING, CPU).translate(sources)
+        translations = Translator.of(model, tokenizer, DECODING, source_language="en").translate(sources)
         references = [
             " ".join(word for word in line.split(" ") if draw.random() < 0.9) for line in translations
         ]

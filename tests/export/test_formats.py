@@ -76,7 +76,7 @@ def ours(bundle: Bundle, texts: list[str], beam_size: int, longest: int = LONGES
         max_length_offset=longest,
         precision=DecodingPrecision.float32,
     )
-    return Translator(bundle.model, bundle.tokenizer, config, CPU).translate(texts)
+    return Translator.of(bundle.model, bundle.tokenizer, config, source_language="en").translate(texts)
 
 
 def words(texts: list[str]) -> list[list[str]]:

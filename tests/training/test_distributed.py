@@ -45,7 +45,7 @@ def translate(tokenizer: Tokenizer, processes: Processes) -> list[str]:
     config = DecodingConfig(beam_size=2, max_tokens_per_batch=40, max_source_pieces=14)
     source = random.Random(2)
     lines = [" ".join(source.choices(["ab", "cd", "e"], k=source.randint(0, 30))) for _ in range(11)]
-    translator = Translator(model, tokenizer, config, CPU)
+    translator = Translator.of(model, tokenizer, config, source_language="en")
     shares = [lines[:4], lines[4:5], lines[5:]]
     return [text for share in processes.map(translator.translate, shares) for text in share]
 
