@@ -1,7 +1,6 @@
 """`nmt attend`: any sentence as it stands, in the terminal or as a file that appears whole or not at all."""
 
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -41,7 +40,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         source_vocabulary_size=size,
         target_vocabulary_size=size,
         model=config,
-        decoding=asdict(DecodingConfig(beam_size=2, max_length_ratio=0, max_length_offset=5)),
+        decoding=DecodingConfig(beam_size=2, max_length_ratio=0, max_length_offset=5).plain(),
     )
     weights = {name: parameter.detach() for name, parameter in transformer.named_parameters()}
     bundle.write(folder, settings=settings, tokenizer=tokenizer, weights=weights, card={})

@@ -231,7 +231,7 @@ def test_every_quantization_is_written(
     assert sum(a == b for a, b in zip(found, ours(bundle, sentences, 1), strict=True)) > 0.8 * len(sentences)
     size = (tmp_path / "model.bin").stat().st_size
     parameters = sum(parameter.numel() for parameter in bundle.model.parameters())
-    assert (size < 2.5 * parameters) == str(quantization).startswith(("int8", "float16", "bfloat16", "int16"))
+    assert (size < 3 * parameters) == str(quantization).startswith(("int8", "float16", "bfloat16", "int16"))
 
 
 @pytest.mark.parametrize(
