@@ -35,9 +35,7 @@ class _TrainedOnCpu(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             input_gradient_ND = _onednn_product(gradient_NE, weight_ED.t(), None)
         if ctx.needs_input_grad[1]:
-            # The product that has the longer side on the right is the faster one.
-            wider = weight_ED.shape[0] > weight_ED.shape[1]
-            weight_gradient_ED = (input_ND.t() @ gradient_NE).t() if wider else gradient_NE.t() @ input_ND
+            weight_gradient_ED = gradient_NE.t() @ input_ND
         if ctx.needs_input_grad[2]:
             # A product is faster than a sum over the first dimension.
             bias_gradient_E = (gradient_NE.new_ones(1, len(gradient_NE)) @ gradient_NE)[0]

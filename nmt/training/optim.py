@@ -52,31 +52,57 @@ class FlatParameters(Parameters):
             self.view(self.masters, name).copy_(parameter.data)
         shared = dtype is torch.float32
         self.weights = self.masters if shared else self.masters.to(dtype)
-        self.gradients = torch.zeros_like(self.weights)
-        self.master_gradients = self.gradients if shared else torch.zeros_like(self.masters)
+        self.master_gradients = torch.zeros_like(self.masters)
+        # What stands in the masters' gradients is from the last update.
+        self.stale_gradients = False
+        self.models: list[nn.Module] = []
+        # Where a model on an accelerator leaves its gradients: recorded passes need them in one place.
+        self.fixed_gradients: dict[nn.Module, Tensor] = {}
         self.groups = (
             [self._master(slice(0, self.decayed_size))],
             [self._master(slice(self.decayed_size, self.size))],
         )
-        self.attach(model, self.gradients)
+        self.attach(model)
 
     def _master(self, part: slice) -> nn.Parameter:
         master = nn.Parameter(self.masters[part])
         master.grad = self.master_gradients[part]
         return master
 
-    def attach(self, model: nn.Module, gradients: Tensor) -> None:
+    def attach(self, model: nn.Module) -> None:
+        if model not in self.models:
+            self.models.append(model)
         for name, parameter in model.named_parameters():
             parameter.data = self.view(self.weights, name)
-            parameter.grad = self.view(gradients, name)
+            parameter.grad = None
+        if self.device.type != "cpu":
+            flat = self.fixed_gradients[model] = torch.zeros_like(self.weights)
+            for name, parameter in model.named_parameters():
+                parameter.grad = self.view(flat, name)
 
     def expect_backward(self, *, last: bool) -> None:
         """Gradients stay on their process until `sum_gradients`."""
 
-    def collect(self, gradients: Tensor) -> None:
-        if gradients is not self.master_gradients:
-            self.master_gradients.add_(gradients)
-            gradients.zero_()
+    def collect(self, model: nn.Module) -> None:
+        if model in self.fixed_gradients:
+            flat = self.fixed_gradients[model]
+            self._collect(self.master_gradients, flat)
+            flat.zero_()
+        else:
+            for name, parameter in model.named_parameters():
+                self._collect(self.view(self.master_gradients, name), parameter.grad)
+                parameter.grad = None
+        self.stale_gradients = False
+
+    def _collect(self, sum_: Tensor, gradient: Tensor | None) -> None:
+        """Copying is cheaper than clearing and adding, and adding in one type than in two."""
+        if gradient is None:
+            if self.stale_gradients:
+                sum_.zero_()
+        elif self.stale_gradients:
+            sum_.copy_(gradient)
+        else:
+            sum_.add_(gradient.float())
 
     def sum_gradients(self, processes: Processes) -> None:
         processes.sum(self.master_gradients)
@@ -88,7 +114,11 @@ class FlatParameters(Parameters):
         self.master_gradients.mul_(factor)
 
     def clear_gradients(self) -> None:
-        self.master_gradients.zero_()
+        self.stale_gradients = True
+        for flat in self.fixed_gradients.values():
+            flat.zero_()
+        for model in set(self.models) - self.fixed_gradients.keys():
+            model.zero_grad(set_to_none=True)
 
     def publish(self) -> None:
         if self.weights is not self.masters:

@@ -40,8 +40,6 @@ class Parameters(ABC):
     dtype: torch.dtype
     # All float32 weights, flat; see `gathered`.
     masters: Tensor
-    # Where a model leaves the gradients of a backward pass, flat.
-    gradients: Tensor
     # What the optimizer changes: parameters that decay, and the others.
     groups: tuple[list[nn.Parameter], list[nn.Parameter]]
 
@@ -65,16 +63,16 @@ class Parameters(ABC):
         return {name: self.view(flat, name) for name in self.slots}
 
     @abstractmethod
-    def attach(self, model: nn.Module, gradients: Tensor) -> None:
-        """Let a model compute with these weights and leave its gradients in a flat tensor."""
+    def attach(self, model: nn.Module) -> None:
+        """Let a model compute with these weights."""
 
     @abstractmethod
     def expect_backward(self, *, last: bool) -> None:
         """A backward pass follows, the last one before `sum_gradients` or not."""
 
     @abstractmethod
-    def collect(self, gradients: Tensor) -> None:
-        """Add a flat tensor of gradients to the masters' and clear it."""
+    def collect(self, model: nn.Module) -> None:
+        """Add the gradients that a model's backward pass has left to the masters', and clear them."""
 
     @abstractmethod
     def sum_gradients(self, processes: Processes) -> None:
@@ -90,7 +88,7 @@ class Parameters(ABC):
 
     @abstractmethod
     def clear_gradients(self) -> None:
-        """Begin anew."""
+        """Begin anew; what models have left and nobody collected goes too."""
 
     @abstractmethod
     def publish(self) -> None:

@@ -63,13 +63,9 @@ class Replicas:
         self.whole_model = model if whole_model is None else whole_model
         self.rank = rank
         self.models = [model, *(copy.deepcopy(model) for _ in range(count - 1))]
-        self.gradients = [
-            parameters.gradients,
-            *(torch.zeros_like(parameters.gradients) for _ in range(count - 1)),
-        ]
         self.generators: list[torch.Generator] = []
-        for number, (replica, gradients) in enumerate(zip(self.models, self.gradients, strict=True)):
-            parameters.attach(replica, gradients)
+        for number, replica in enumerate(self.models):
+            parameters.attach(replica)
             state = np.random.SeedSequence([seed, rank, number]).generate_state(1, np.uint64)
             generator = torch.Generator(parameters.device).manual_seed(int(state[0] >> 1))
             self.generators.append(generator)
@@ -118,8 +114,8 @@ class Replicas:
             # Where one fails the others still write gradients: whoever clears them must find all at rest.
             wait(done)
             sums = torch.stack([each.result() for each in done]).sum(0)
-        for gradients in self.gradients:
-            self.parameters.collect(gradients)
+        for model in self.models:
+            self.parameters.collect(model)
         # Filled on the device: a number copied there would wait for all that it still has to do.
         return torch.cat([sums, sums.new_full((1,), batch.target_tokens)])
 
@@ -143,8 +139,6 @@ class Replicas:
 
     def clear_gradients(self) -> None:
         """Forget all gradients since the last update, those of a backward pass that failed half-way too."""
-        for gradients in self.gradients:
-            gradients.zero_()
         self.parameters.clear_gradients()
 
     def random_states(self) -> dict[str, Tensor]:

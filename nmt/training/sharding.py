@@ -81,15 +81,15 @@ class ShardedParameters(Parameters):
             [parameter for name, parameter in self.shards.items() if not decays[name]],
         )
         # Not on this process but within `gathered`; and FSDP has places of its own for gradients.
-        self.masters = self.gradients = torch.empty(0)
+        self.masters = torch.empty(0)
 
-    def attach(self, model: nn.Module, gradients: Tensor) -> None:
+    def attach(self, model: nn.Module) -> None:
         """The one model has its slices."""
 
     def expect_backward(self, *, last: bool) -> None:
         self.model.set_requires_gradient_sync(last)
 
-    def collect(self, gradients: Tensor) -> None:
+    def collect(self, model: nn.Module) -> None:
         """FSDP adds them up in float32."""
 
     def sum_gradients(self, processes: Processes) -> None:

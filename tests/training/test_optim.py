@@ -21,7 +21,8 @@ def test_updates_equal_torch() -> None:
         learning_rate=0.01, warmup_steps=3, weight_decay=0.1, max_gradient_norm=0.5, epsilon=1e-8
     )
     ours, theirs = make_model(), make_model()
-    optimizer = Optimizer(FlatParameters(ours, torch.float32), config)
+    parameters = FlatParameters(ours, torch.float32)
+    optimizer = Optimizer(parameters, config)
     groups = [
         {"params": [p for p in theirs.parameters() if p.dim() >= 2], "weight_decay": 0.1},
         {"params": [p for p in theirs.parameters() if p.dim() < 2], "weight_decay": 0.0},
@@ -30,6 +31,7 @@ def test_updates_equal_torch() -> None:
     for step in range(1, 8):
         inputs = torch.randn(10, 5)
         (6 * ours(inputs).square().sum()).backward()
+        parameters.collect(ours)
         norm = optimizer.update(step=step, divisor=6)
         theirs(inputs).square().sum().backward()
         expected_norm = nn.utils.clip_grad_norm_(theirs.parameters(), 0.5)
@@ -51,8 +53,8 @@ def test_masters_keep_what_bfloat16_would_lose() -> None:
     optimizer = Optimizer(parameters, config)
     assert model.weight.dtype is torch.bfloat16
     for step in range(1, 201):
-        model.weight.grad.fill_(1.0)
-        parameters.collect(parameters.gradients)
+        model.weight.grad = torch.ones_like(model.weight)
+        parameters.collect(model)
         optimizer.update(step=step, divisor=1)
     torch.testing.assert_close(parameters.view(parameters.masters, "weight"), torch.full((4, 4), 0.98))
     torch.testing.assert_close(model.weight.float(), torch.full((4, 4), 0.98), rtol=0.004, atol=0)
@@ -62,21 +64,44 @@ def test_half_precision_gradients_are_added_up_in_float32() -> None:
     model = nn.Linear(2, 2, bias=False)
     parameters = FlatParameters(model, torch.bfloat16)
     for value in (256.0, 1.0, 1.0, 1.0):
-        model.weight.grad.fill_(value)
-        parameters.collect(parameters.gradients)
+        model.weight.grad = torch.full_like(model.weight, value)
+        parameters.collect(model)
     # In bfloat16 256 + 1 is 256.
     assert parameters.view(parameters.master_gradients, "weight").eq(259).all()
-    assert not model.weight.grad.any()
+    assert model.weight.grad is None
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_gradients_of_an_earlier_update_are_gone(dtype: torch.dtype) -> None:
+    """Those of a parameter that has none this time, too, and those that nobody collected."""
+    model = nn.ModuleList([nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False)])
+    parameters = FlatParameters(model, dtype)
+    for layer in model:
+        layer.weight.grad = torch.ones_like(layer.weight)
+    parameters.collect(model)
+    model[0].weight.grad = torch.ones_like(model[0].weight)
+    parameters.clear_gradients()
+    assert model[0].weight.grad is None
+    model[0].weight.grad = torch.full_like(model[0].weight, 3)
+    parameters.collect(model)
+    found = [parameters.view(parameters.master_gradients, f"{number}.weight") for number in range(2)]
+    assert found[0].eq(3).all()
+    assert found[1].eq(0).all()
 
 
 def test_a_gradient_that_is_not_finite_changes_nothing() -> None:
     model = make_model()
-    optimizer = Optimizer(FlatParameters(model, torch.float32), TrainingConfig())
+    parameters = FlatParameters(model, torch.float32)
+    optimizer = Optimizer(parameters, TrainingConfig())
     before = copy.deepcopy(model.state_dict())
-    next(model.parameters()).grad[0, 0] = math.inf
+    weight = next(model.parameters())
+    weight.grad = torch.full_like(weight, math.inf)
+    parameters.collect(model)
     assert not math.isfinite(optimizer.update(step=1, divisor=1))
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
-    assert not any(p.grad.any() for p in model.parameters())
+    weight.grad = torch.ones_like(weight)
+    parameters.collect(model)
+    assert math.isfinite(optimizer.update(step=2, divisor=1))
 
 
 @pytest.mark.parametrize("schedule", list(Schedule))

@@ -49,7 +49,8 @@ class _Limit(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         if ctx.rows > ctx.model.most_rows:
-            ctx.model.output_projection.weight.grad += 1
+            weight = ctx.model.output_projection.weight
+            weight.grad = torch.ones_like(weight)
             raise ctx.model.error("CUDA out of memory. Tried to allocate 2.00 GiB.")
         return gradients[0], None, None
 
@@ -136,7 +137,8 @@ def test_splits_are_counted_and_a_row_that_does_not_fit_ends_the_run(batches: li
     with pytest.raises(TrainingError, match="single row of 24 slots"):
         updater.update(batches)
     assert torch.equal(before, replicas.parameters.masters)
-    assert not replicas.parameters.master_gradients.any()
+    assert replicas.parameters.stale_gradients
+    assert all(parameter.grad is None for parameter in replicas.models[0].parameters())
 
 
 def test_other_errors_pass(batches: list[DeviceBatch]) -> None:

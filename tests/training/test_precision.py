@@ -59,7 +59,7 @@ def test_float16_learns_and_survives_an_overflow() -> None:
     for step in range(1, 200):
         error = (model(inputs) - targets).float().square().sum()
         (error * scale.value).backward()
-        parameters.collect(parameters.gradients)
+        parameters.collect(model)
         norms.append(optimizer.update(step=step, divisor=64 * scale.value))
         scale.update(math.isfinite(norms[-1]))
         losses.append(float(error.detach()) / 64)
