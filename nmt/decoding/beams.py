@@ -8,6 +8,7 @@ Shapes: B rows (sentences), W beams, V vocabulary, K best pieces of one beam, C 
 best first), T room for the pieces of a hypothesis.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -61,6 +62,16 @@ class Beams:
             self.origins_BW[:, beams],
         )
 
+    @classmethod
+    def joined(cls, parts: Sequence["Beams"]) -> "Beams":
+        """The beams of all parts, the parts' rows being the same."""
+        return cls(
+            torch.cat([part.log_probs_BW for part in parts], dim=1),
+            torch.cat([part.pieces_BWT for part in parts], dim=1),
+            torch.cat([part.ids_BW for part in parts], dim=1),
+            torch.cat([part.origins_BW for part in parts], dim=1),
+        )
+
     def put(self, rows: Tensor, other: "Beams") -> None:
         """Replace the beams of these rows."""
         self.log_probs_BW[rows] = other.log_probs_BW
@@ -98,6 +109,16 @@ class Kept:
             self.log_probs_BW[:, places],
             self.lengths_BW[:, places],
             self.pieces_BWT[:, places],
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence["Kept"]) -> "Kept":
+        """The places of all parts, the parts' rows being the same."""
+        return cls(
+            torch.cat([part.scores_BW for part in parts], dim=1),
+            torch.cat([part.log_probs_BW for part in parts], dim=1),
+            torch.cat([part.lengths_BW for part in parts], dim=1),
+            torch.cat([part.pieces_BWT for part in parts], dim=1),
         )
 
     def put(self, rows: Tensor, other: "Kept") -> None:

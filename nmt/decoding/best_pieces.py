@@ -34,6 +34,13 @@ def best_pieces(
     return log_probs_NK.view(*shape, -1), ids_NK.view(*shape, -1), end_N.view(shape)
 
 
+def best_allowed(log_probs_BWV: Tensor, count: int, *, end_id: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The same of log-probabilities, -inf for what is forbidden."""
+    values_NK, ids_NK, _ = _largest(log_probs_BWV.flatten(0, 1), count)
+    shape = log_probs_BWV.shape[:2]
+    return values_NK.view(*shape, -1), ids_NK.view(*shape, -1), log_probs_BWV[..., end_id]
+
+
 def _best_of_chunk(
     logits_NV: Tensor, count: int, banned_ids: Tensor, end_id: int
 ) -> tuple[Tensor, Tensor, Tensor]:

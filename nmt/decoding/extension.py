@@ -80,9 +80,7 @@ class BestFirst:
         return found
 
 
-def take(
-    batch: Batch, candidates: Candidates, rules: SearchRules, bonus_BW: Tensor | None = None
-) -> Tensor:
+def take(batch: Batch, candidates: Candidates, rules: SearchRules, bonus_BW: Tensor | None = None) -> Tensor:
     """Keep the candidates that end, go on with the others, in place -> which sentences are done [B]."""
     positions_B, end_id = batch.positions_B, rules.end_id
     batch.kept = keep(

@@ -8,7 +8,6 @@ Shapes: B rows, W beams, V vocabulary.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import Generic, Protocol, Self, TypeVar
 

@@ -41,7 +41,7 @@ class Translator:
         self.tokenizer = tokenizer
         self.config = config
         self.device = device
-        self.engine = Engine(model, config, device)
+        self.engine = Engine(model, config, device, tokenizer=tokenizer)
 
     def translate(self, texts: Sequence[str], *, progress: bool = False) -> list[str]:
         """The translation of each text, empty for a blank one; `progress` draws a bar on standard error."""

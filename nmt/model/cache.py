@@ -36,6 +36,9 @@ class LayerCache:
         # Zeros, because what is masked is still multiplied.
         self.keys_BHLK = memory_keys_BHSK.new_zeros(batch, heads, INITIAL_CAPACITY * beam_size, size)
         self.values_BHLK = torch.zeros_like(self.keys_BHLK)
+        # Of the newest step the mean over heads of the attention over the memory, if that is asked for.
+        self.keeps_attention = False
+        self.attention_BWS: Tensor | None = None
 
     def append(self, key_BHWK: Tensor, value_BHWK: Tensor, places: Places) -> tuple[Tensor, Tensor]:
         """Add the entries of one position; returns keys and values of all entries used."""
@@ -92,6 +95,17 @@ class DecoderCache:
     def memory_mask(self) -> Tensor:
         """Added to the scores of cross-attention, [B, 1, 1, S] with the longest source."""
         return self._memory_mask_B11S[..., : self.longest_source]
+
+    def keep_attention(self) -> None:
+        """From now on `attention` is kept."""
+        self.layers[-1].keeps_attention = True
+
+    @property
+    def attention(self) -> Tensor:
+        """The last layer's attention over the longest source in the newest step [B, W, S], the mean of its heads."""
+        attention_BWS = self.layers[-1].attention_BWS
+        assert attention_BWS is not None
+        return attention_BWS
 
     def begin_step(self, beams: int) -> tuple[Places, Tensor]:
         """Open the next position for the first `beams` beams of all rows -> places, mask [B, 1, beams, L]."""
