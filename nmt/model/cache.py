@@ -102,7 +102,7 @@ class DecoderCache:
 
     @property
     def attention(self) -> Tensor:
-        """The last layer's attention over the longest source in the newest step [B, W, S], the mean of its heads."""
+        """The last layer's attention in the newest step, mean of its heads [B, W, S]."""
         attention_BWS = self.layers[-1].attention_BWS
         assert attention_BWS is not None
         return attention_BWS
