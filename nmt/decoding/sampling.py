@@ -78,7 +78,7 @@ class Sampling:
             origins_BW = torch.zeros_like(beams.origins_BW)
             before_BW = beams.log_probs_BW[:, :1].expand(-1, samples)
         else:
-            origins_BW = torch.arange(samples, device=allowed_BWV.device).expand_as(beams.origins_BW)
+            origins_BW = torch.arange(samples, device=allowed_BWV.device).repeat(len(allowed_BWV), 1)
             before_BW = beams.log_probs_BW
         ids_BW = draw(self.distribution.shares(allowed_BWV), self._uniforms(batch, samples))
         step_BW = allowed_BWV.gather(-1, ids_BW.unsqueeze(-1)).squeeze(-1)
