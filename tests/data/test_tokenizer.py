@@ -292,3 +292,14 @@ def test_a_foreign_or_missing_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "two" / "target.model").unlink()
     with pytest.raises(DataError, match=r"target\.model"):
         Tokenizer.load(tmp_path / "two")
+
+
+def test_what_pieces_write_makes_up_the_text() -> None:
+    tokenizer = Tokenizer.train([("a small dog", "ein kleiner Hund")] * 5, TokenizerConfig(vocabulary_size=300))
+    spelling = tokenizer.spell_target()
+    assert spelling[:4] == [None] * 4
+    for text in ("ein kleiner Hund", "größer 犬", "a"):
+        written = [spelling[piece] for piece in tokenizer.encode_target([text])[0][:-1]]
+        data = b"".join(bytes([own]) if isinstance(own, int) else str(own).encode() for own in written)
+        assert data.decode().strip() == text
+    assert sum(isinstance(own, int) for own in spelling) == 256

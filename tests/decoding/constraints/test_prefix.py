@@ -36,7 +36,9 @@ def test_a_prefix_stands_above_other_constraints() -> None:
         return Guided(rules, CPU, constraints=[NoRepeat(1), Prefixes([prefix], CPU)])
 
     table = random_tables(1, depth=6, seed=3)
-    for pieces in as_pieces(guided_search(table, 2, [6], guide))[0]:
+    (found,) = as_pieces(guided_search(table, 2, [6], guide))
+    assert found
+    for pieces in found:
         assert pieces[:4] == prefix
         assert pieces[4:] in ([], [5])
 
