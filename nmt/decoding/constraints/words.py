@@ -85,7 +85,7 @@ class BannedWords:
 
     def _explore(self) -> list[tuple[Tensor, Tensor]]:
         """For each state the states that follow and the pieces forbidden in it, [V] each."""
-        rows = []
+        rows: list[tuple[Tensor, Tensor]] = []
         # The dictionary grows as states are found.
         while len(rows) < len(self._numbers):
             state = list(self._numbers)[len(rows)]
