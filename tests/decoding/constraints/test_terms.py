@@ -56,6 +56,19 @@ def test_every_hypothesis_has_every_term_however_little_room_there_is(width: int
         assert len({tuple(h.pieces) for h in own}) == len(own)
 
 
+@pytest.mark.parametrize("length", [6, 7])
+def test_a_single_beam_writes_the_terms_as_long_as_there_is_room(length: int) -> None:
+    """Without sharing out, what makes it certain has to do all the work."""
+
+    def guide(rules: SearchRules, numbers: list[int]) -> Guided[TreeCache]:
+        own = [TERMS[number % 6] for number in numbers]
+        return Guided(rules, CPU, constraints=[RequiredTerms(own, CPU, end_id=END)])
+
+    found = guided_search(random_tables(60, depth=7, seed=1, spread=4.0), 1, [length] * 60, guide)
+    for number, own in enumerate(found):
+        assert [has(hypothesis.pieces, TERMS[number % 6]) for hypothesis in own] == [True]
+
+
 def test_a_wide_beam_finds_the_best_sequence_that_has_the_terms() -> None:
     tables = random_tables(60, depth=6, seed=7)
     found = guided_search(tables, 64, [6] * 60, with_terms(TERMS))
