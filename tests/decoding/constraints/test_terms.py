@@ -3,7 +3,10 @@
 from collections.abc import Sequence
 
 import pytest
+import torch
 
+from nmt.decoding.beams import Batch
+from nmt.decoding.best_pieces import best_allowed
 from nmt.decoding.constraints.prefix import Prefixes
 from nmt.decoding.constraints.repetition import NoRepeat
 from nmt.decoding.constraints.terms import RequiredTerms
@@ -82,6 +85,22 @@ def test_a_wide_beam_finds_the_best_sequence_that_has_the_terms() -> None:
             looked_at += 1
             assert_same(own[:1], expected[:1])
     assert looked_at > 15
+
+
+@pytest.mark.parametrize("term", [9, 4])
+def test_the_next_piece_of_a_term_is_a_candidate_once_however_improbable(term: int) -> None:
+    required = RequiredTerms([[[term]]], CPU, end_id=END)
+    batch = Batch.start(torch.tensor([9]), 2)
+    log_probs = -torch.arange(10.0).roll(4)[None, None]
+    pieces = best_allowed(log_probs, 3, end_id=END)[:2]
+    found = required.candidates(pieces, log_probs, torch.zeros(1, 1), batch, 2)
+    ids = [
+        i
+        for i, value in zip(found.ids_BC[0].tolist(), found.log_probs_BC[0].tolist(), strict=True)
+        if value > -99
+    ]
+    # The term's bank comes first, then the best without it; 4 is the most probable piece.
+    assert ids == ([9, 4, 5, 6] if term == 9 else [4, 5, 6])
 
 
 def test_sentences_without_terms_are_searched_as_ever() -> None:
