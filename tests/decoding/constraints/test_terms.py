@@ -72,6 +72,17 @@ def test_a_single_beam_writes_the_terms_as_long_as_there_is_room(length: int) ->
         assert [has(hypothesis.pieces, TERMS[number % 6]) for hypothesis in own] == [True]
 
 
+def test_a_single_beam_does_not_lengthen_the_word_of_a_term() -> None:
+    goes_on, terms = [False] * 5 + [True], [[4, 4, 4]]
+
+    def guide(rules: SearchRules, numbers: list[int]) -> Guided[TreeCache]:
+        required = RequiredTerms([terms] * len(numbers), CPU, end_id=END, goes_on=goes_on)
+        return Guided(rules, CPU, constraints=[required])
+
+    for own in as_pieces(guided_search(random_tables(60, depth=6, seed=1, spread=4.0), 1, [6] * 60, guide)):
+        assert [has(pieces, terms, goes_on=[5]) for pieces in own] == [True]
+
+
 def test_a_wide_beam_finds_the_best_sequence_that_has_the_terms() -> None:
     tables = random_tables(60, depth=6, seed=7)
     found = guided_search(tables, 64, [6] * 60, with_terms(TERMS))
