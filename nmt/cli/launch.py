@@ -30,6 +30,7 @@ USER_ERRORS = {
     "nmt.evaluation.attention_maps": "AttentionMapError",
     "nmt.evaluation.attention_pictures": "PictureError",
     "nmt.export.refusal": "ExportError",
+    "nmt.decoding.guidance": "ConstraintError",
     "nmt.decoding.output_file": "OutputError",
     "nmt.model.device": "DeviceError",
     "nmt.model.teacher_forcing": "LengthError",

@@ -134,6 +134,11 @@ class Tokenizer:
         """Return the target pieces in writing, by id."""
         return _vocabulary(self._target)
 
+    def spell_target(self) -> list[str | int | None]:
+        """What each piece of the target vocabulary writes: a text, with its spaces; the byte that a piece of
+        byte fallback stands for; None for special ids, which write nothing."""
+        return [_spell(self._target, piece) for piece in range(self.target_vocabulary_size)]
+
     def decode_source(self, pieces: Sequence[Sequence[int]]) -> list[str]:
         """Return the text of each list of ids; special ids and ids outside the vocabulary are dropped."""
         return _decode(self._source, pieces)
@@ -187,6 +192,15 @@ def _words(processor: sentencepiece.SentencePieceProcessor, text: str) -> list[i
 def _vocabulary(processor: sentencepiece.SentencePieceProcessor) -> list[str]:
     pieces: list[str] = processor.id_to_piece(list(range(processor.get_piece_size())))
     return pieces
+
+
+def _spell(processor: sentencepiece.SentencePieceProcessor, piece: int) -> str | int | None:
+    if processor.is_control(piece) or processor.is_unknown(piece):
+        return None
+    writing: str = processor.id_to_piece(piece)
+    if processor.is_byte(piece):
+        return int(writing.removeprefix("<0x").removesuffix(">"), 16)
+    return writing.replace(_SPACE_MARK, " ")
 
 
 def _decode(processor: sentencepiece.SentencePieceProcessor, pieces: Sequence[Sequence[int]]) -> list[str]:

@@ -8,6 +8,7 @@ Shapes: B rows (sentences), W beams, V vocabulary, K best pieces of one beam, C 
 best first), T room for the pieces of a hypothesis.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -52,6 +53,25 @@ class Beams:
         """The beams of these rows."""
         return Beams(self.log_probs_BW[rows], self.pieces_BWT[rows], self.ids_BW[rows], self.origins_BW[rows])
 
+    def part(self, beams: slice) -> "Beams":
+        """Some of the beams of every row."""
+        return Beams(
+            self.log_probs_BW[:, beams],
+            self.pieces_BWT[:, beams],
+            self.ids_BW[:, beams],
+            self.origins_BW[:, beams],
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence["Beams"]) -> "Beams":
+        """The beams of all parts, the parts' rows being the same."""
+        return cls(
+            torch.cat([part.log_probs_BW for part in parts], dim=1),
+            torch.cat([part.pieces_BWT for part in parts], dim=1),
+            torch.cat([part.ids_BW for part in parts], dim=1),
+            torch.cat([part.origins_BW for part in parts], dim=1),
+        )
+
     def put(self, rows: Tensor, other: "Beams") -> None:
         """Replace the beams of these rows."""
         self.log_probs_BW[rows] = other.log_probs_BW
@@ -82,6 +102,25 @@ class Kept:
             self.scores_BW[rows], self.log_probs_BW[rows], self.lengths_BW[rows], self.pieces_BWT[rows]
         )
 
+    def part(self, places: slice) -> "Kept":
+        """Some of the places of every row."""
+        return Kept(
+            self.scores_BW[:, places],
+            self.log_probs_BW[:, places],
+            self.lengths_BW[:, places],
+            self.pieces_BWT[:, places],
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence["Kept"]) -> "Kept":
+        """The places of all parts, the parts' rows being the same."""
+        return cls(
+            torch.cat([part.scores_BW for part in parts], dim=1),
+            torch.cat([part.log_probs_BW for part in parts], dim=1),
+            torch.cat([part.lengths_BW for part in parts], dim=1),
+            torch.cat([part.pieces_BWT for part in parts], dim=1),
+        )
+
     def put(self, rows: Tensor, other: "Kept") -> None:
         """Replace what is kept for these rows."""
         self.scores_BW[rows] = other.scores_BW
@@ -94,26 +133,36 @@ class Kept:
 class Batch:
     """The sentences that are searched at the moment."""
 
+    # Which of all sentences it is that a row holds.
+    numbers_B: Tensor
     positions_B: Tensor
     max_lengths_B: Tensor
     beams: Beams
     kept: Kept
 
     @classmethod
-    def start(cls, max_lengths_B: Tensor, width: int) -> "Batch":
-        """Sentences of which nothing is known yet but their greatest lengths."""
+    def start(cls, max_lengths_B: Tensor, width: int, numbers_B: Tensor | None = None) -> "Batch":
+        """Sentences of which nothing is known yet but their greatest lengths; they are the first ones
+        unless `numbers_B` says which."""
         beams = Beams.start(len(max_lengths_B), width, max_lengths_B.device)
         kept = Kept.start(len(max_lengths_B), width, max_lengths_B.device)
-        return cls(torch.zeros_like(max_lengths_B), max_lengths_B, beams, kept)
+        if numbers_B is None:
+            numbers_B = torch.arange(len(max_lengths_B), device=max_lengths_B.device)
+        return cls(numbers_B, torch.zeros_like(max_lengths_B), max_lengths_B, beams, kept)
 
     def select(self, rows: Tensor) -> "Batch":
         """The sentences in these rows."""
         return Batch(
-            self.positions_B[rows], self.max_lengths_B[rows], self.beams.select(rows), self.kept.select(rows)
+            self.numbers_B[rows],
+            self.positions_B[rows],
+            self.max_lengths_B[rows],
+            self.beams.select(rows),
+            self.kept.select(rows),
         )
 
     def put(self, rows: Tensor, other: "Batch") -> None:
         """Put other sentences, no longer than those here, in these rows."""
+        self.numbers_B[rows] = other.numbers_B
         self.positions_B[rows] = other.positions_B
         self.max_lengths_B[rows] = other.max_lengths_B
         self.beams.put(rows, other.beams)
@@ -164,16 +213,26 @@ def expand(
 
 
 def keep(
-    kept: Kept, beams: Beams, candidates: Candidates, *, positions_B: Tensor, end_id: int, penalty: Penalty
+    kept: Kept,
+    beams: Beams,
+    candidates: Candidates,
+    *,
+    positions_B: Tensor,
+    end_id: int,
+    penalty: Penalty,
+    bonus_BW: Tensor | None = None,
 ) -> Kept:
     """Merge what ends at this position into the best W so far; of equals the older comes first.
 
     Only the best W candidates may end: an end from a lower rank is no result of a beam of width W.
+    `bonus_BW`, never above 0, is added to the score of what ends a beam.
     """
     width = kept.scores_BW.shape[1]
     log_probs_BW, ids_BW = candidates.log_probs_BC[:, :width], candidates.ids_BC[:, :width]
     length_BW = (positions_B + 1)[:, None].expand_as(ids_BW)
     scores_BW = penalty(log_probs_BW, length_BW).masked_fill(ids_BW != end_id, -torch.inf)
+    if bonus_BW is not None:
+        scores_BW = scores_BW + bonus_BW.gather(1, candidates.origins_BC[:, :width])
     pieces_BWT = _continue(beams.pieces_BWT, candidates.origins_BC[:, :width], ids_BW, positions_B)
 
     merged = torch.cat((kept.scores_BW, scores_BW), dim=1).sort(dim=1, descending=True, stable=True)
@@ -195,6 +254,14 @@ def grow(beams: Beams, candidates: Candidates, *, positions_B: Tensor, end_id: i
     origins_BW = candidates.origins_BC.gather(1, order_BW)
     pieces_BWT = _continue(beams.pieces_BWT, origins_BW, ids_BW, positions_B)
     log_probs_BW = candidates.log_probs_BC.masked_fill(ended_BC, -torch.inf).gather(1, order_BW)
+    return Beams(log_probs_BW, pieces_BWT, ids_BW, origins_BW)
+
+
+def grow_each(beams: Beams, continuations: Candidates, *, positions_B: Tensor, end_id: int) -> Beams:
+    """Beam w goes on with continuation w, or is empty where that ends."""
+    ids_BW, origins_BW = continuations.ids_BC, continuations.origins_BC
+    pieces_BWT = _continue(beams.pieces_BWT, origins_BW, ids_BW, positions_B)
+    log_probs_BW = continuations.log_probs_BC.masked_fill(ids_BW == end_id, -torch.inf)
     return Beams(log_probs_BW, pieces_BWT, ids_BW, origins_BW)
 
 

@@ -60,6 +60,20 @@ def _maxima_and_sums(logits_BWV: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat(maxima).view(*shape, -1), torch.cat(sums).view(shape)
 
 
+def best_allowed(
+    log_probs_BWV: Tensor, log_probs_BW: Tensor, count: int, *, end_id: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The same of log-probabilities, -inf for what is forbidden."""
+    sums_BWV = log_probs_BWV + log_probs_BW.unsqueeze(-1)
+    sums = sums_BWV.flatten(1)
+    return *sums.topk(min(count, sums.shape[1]), sorted=False), sums_BWV[..., end_id]
+
+
+def best_of_beams(log_probs_BWV: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The `count` greatest values of every beam and their pieces, in no order, [B, W, K] each."""
+    return log_probs_BWV.topk(min(count, log_probs_BWV.shape[2]), sorted=False)
+
+
 def largest(logits_BWV: Tensor, offset_BW: Tensor, maxima_BWM: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """The `count` greatest sums of logit and offset and their places (beam x V + piece), [B, K] each.
 

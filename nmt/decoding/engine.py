@@ -7,25 +7,40 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
-from nmt.data.tokenizer import BEGIN_ID, END_ID, PAD_ID, UNKNOWN_ID
+from nmt.data.tokenizer import BEGIN_ID, END_ID, PAD_ID, Tokenizer
 from nmt.decoding.beams import Penalty
 from nmt.decoding.config import DecodingConfig
+from nmt.decoding.constraints.terms import Terms
+from nmt.decoding.extension import Hypothesis, SearchRules
+from nmt.decoding.guidance import BANNED_IDS, ConstraintError, Guidance
 from nmt.decoding.precision import decoding_model
-from nmt.decoding.search import BeamSearch, Hypothesis, SearchRules
+from nmt.decoding.search import BeamSearch
 from nmt.model.cache import DecoderCache
 from nmt.model.transformer import Transformer
-
-# Pieces that no hypothesis has.
-BANNED_IDS = (PAD_ID, UNKNOWN_ID, BEGIN_ID)
 
 
 class Engine:
     """A model with the settings of the search."""
 
-    def __init__(self, model: Transformer, config: DecodingConfig, device: torch.device) -> None:
-        """`device` is where the weights of `model` are, which are taken as they are now."""
+    def __init__(
+        self,
+        model: Transformer,
+        config: DecodingConfig,
+        device: torch.device,
+        *,
+        tokenizer: Tokenizer | None = None,
+    ) -> None:
+        """
+        Args:
+            device: where the weights of `model` are, which are taken as they are now.
+            tokenizer: what pieces write, for constraints on words.
+
+        Raises:
+            ConstraintError: words are banned that cannot be, or without a tokenizer.
+        """
         self.model = decoding_model(model, config.precision, device)
         self.config = config
+        self.guidance = Guidance(config, tokenizer)
         self.device = device
         # Learned positions end somewhere, on both sides.
         self._longest_target = model.longest_source
@@ -34,28 +49,69 @@ class Engine:
 
     @torch.inference_mode()
     def search(
-        self, sources: Sequence[Sequence[int]], *, advance: Callable[[int], object] = lambda sentences: None
+        self,
+        sources: Sequence[Sequence[int]],
+        *,
+        prefixes: Sequence[Sequence[int]] | None = None,
+        terms: Sequence[Terms] | None = None,
+        advance: Callable[[int], object] = lambda sentences: None,
     ) -> list[list[Hypothesis]]:
         """The hypotheses of each source (pieces with END_ID, at most `longest_source`), best first.
 
-        `advance` is told, as the work goes on, how many more sentences are done.
+        Args:
+            prefixes: pieces with which every hypothesis of a source begins, as `prefix_pieces` makes them.
+            terms: what every hypothesis of a source has, each term as pieces (`term_pieces`).
+            advance: is told, as the work goes on, how many more sentences are done.
+
+        Raises:
+            ConstraintError: a prefix or term is impossible, or contradicts the settings.
         """
+        prefixes = prefixes or [()] * len(sources)
+        terms = terms or [()] * len(sources)
+        for number, asked in enumerate(zip(sources, prefixes, terms, strict=True), start=1):
+            self._check(number, *asked)
         found: list[list[Hypothesis]] = [[] for _ in sources]
         for numbers, rows in self._groups(sources):
-            own = self._search_group([sources[number] for number in numbers], rows, advance)
+            own = self._search_group(
+                [sources[number] for number in numbers],
+                [prefixes[number] for number in numbers],
+                [terms[number] for number in numbers],
+                rows,
+                advance,
+            )
             for number, hypotheses in zip(numbers, own, strict=True):
                 found[number] = hypotheses
         return found
 
+    def _check(self, number: int, source: Sequence[int], prefix: Sequence[int], terms: Terms) -> None:
+        try:
+            self.guidance.check(prefix, terms)
+            if self._longest_target is not None and _least_length(prefix, terms) > self._longest_target:
+                raise ConstraintError(
+                    f"prefix and terms are longer than the model's {self._longest_target} pieces"
+                )
+        except ConstraintError as error:
+            raise ConstraintError(f"sentence {number}: {error}") from None
+
     def _search_group(
-        self, sources: Sequence[Sequence[int]], rows: int, advance: Callable[[int], object]
+        self,
+        sources: Sequence[Sequence[int]],
+        prefixes: Sequence[Sequence[int]],
+        terms: Sequence[Terms],
+        rows: int,
+        advance: Callable[[int], object],
     ) -> list[list[Hypothesis]]:
         """Search sources that are sorted by length, so many at a time."""
 
         def start(numbers: Sequence[int]) -> DecoderCache:
             longest = max(len(sources[number]) for number in numbers)
             padded = [[*sources[n], *[PAD_ID] * (longest - len(sources[n]))] for n in numbers]
-            return self.model.start_cache(torch.tensor(padded, device=self.device), beam_size=rules.beam_size)
+            cache = self.model.start_cache(
+                torch.tensor(padded, device=self.device), beam_size=rules.beam_size
+            )
+            if self.guidance.attends:
+                cache.keep_attention()
+            return cache
 
         rules = SearchRules(
             beam_size=self.config.beam_size,
@@ -65,7 +121,10 @@ class Engine:
             penalty=Penalty(formula=self.config.length_penalty_formula, exponent=self.config.length_penalty),
             stopping=self.config.stopping,
         )
-        max_lengths = [self._max_length(len(pieces)) for pieces in sources]
+        max_lengths = [
+            max(self._max_length(len(source)), _least_length(prefix, own))
+            for source, prefix, own in zip(sources, prefixes, terms, strict=True)
+        ]
         return BeamSearch(
             start,
             self.model.step,
@@ -73,6 +132,7 @@ class Engine:
             max_lengths=max_lengths,
             rows=rows,
             device=self.device,
+            extend=self.guidance.extension(rules, sources, prefixes, terms, self.device),
             advance=advance,
         ).run()
 
@@ -95,3 +155,8 @@ class Engine:
                 end += 1
             yield order[start:end], rows
             start = end
+
+
+def _least_length(prefix: Sequence[int], terms: Terms) -> int:
+    """Pieces that a hypothesis with a prefix and terms may need, END included."""
+    return len(prefix) + sum(len(term) for term in terms) + 1

@@ -8,16 +8,14 @@ Shapes: B rows, W beams, V vocabulary.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from itertools import islice
 from typing import Generic, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor
 
-from nmt.decoding.beams import Batch, Penalty, expand, grow, keep, settled
-from nmt.decoding.best_pieces import best_pieces
-from nmt.decoding.config import Stopping
+from nmt.decoding.beams import Batch
+from nmt.decoding.extension import BestFirst, Extension, Hypothesis, SearchRules
 
 # Rows change hands once the sentences of one in so many are done: a change costs something, and until then a
 # done sentence costs its share of every step.
@@ -47,34 +45,6 @@ Start = Callable[[Sequence[int]], C]
 Step = Callable[[Tensor, C], Tensor]
 
 
-@dataclass(kw_only=True, slots=True)
-class Hypothesis:
-    """A sequence that the search has found."""
-
-    # Without END.
-    pieces: list[int]
-    # Log-probability over length penalty.
-    score: float
-    # Natural logarithm of the sequence's probability, END included.
-    log_probability: float
-    # False when it is as long as allowed, where END was the only choice left.
-    finished: bool
-
-
-@dataclass(kw_only=True, slots=True, frozen=True)
-class SearchRules:
-    """What is searched for, the same for all sentences."""
-
-    # 1 is greedy search.
-    beam_size: int
-    begin_id: int
-    end_id: int
-    # Pieces that no hypothesis has.
-    banned_ids: tuple[int, ...]
-    penalty: Penalty = field(default_factory=Penalty)
-    stopping: Stopping = Stopping.bound
-
-
 class BeamSearch(Generic[C]):
     """The sentences that wait, those in rows, and the results of those that are done."""
 
@@ -89,6 +59,7 @@ class BeamSearch(Generic[C]):
         max_lengths: Sequence[int],
         rows: int,
         device: torch.device,
+        extend: Extension[C] | None = None,
         advance: Callable[[int], object] = lambda sentences: None,
     ) -> None:
         """
@@ -96,11 +67,12 @@ class BeamSearch(Generic[C]):
             start, step: the model; when a cache has just begun, only the first beam of each row steps.
             max_lengths: the greatest length, at least 1, of each sentence, END included.
             rows: sentences that are searched at a time; the first ones begin first.
+            extend: how the step of the search is done, plain beam search if not given.
             advance: is told how many more sentences are done.
         """
         self.start, self.model_step, self.rules = start, step, rules
         self.max_lengths, self.rows, self.device, self.advance = max_lengths, rows, device, advance
-        self.banned_ids = torch.tensor(rules.banned_ids, dtype=torch.long, device=device)
+        self.extend: Extension[C] = BestFirst(rules, device) if extend is None else extend
         # Nothing is found where the logits are no numbers.
         self.results: list[list[Hypothesis]] = [[] for _ in max_lengths]
         self.waiting = iter(range(len(max_lengths)))
@@ -120,7 +92,8 @@ class BeamSearch(Generic[C]):
             if self.rules.beam_size > 1:
                 self.cache.reorder(self.batch.beams.origins_BW)
             logits_BWV = self.model_step(self.batch.beams.ids_BW, self.cache)
-            done_B = self._extend(self.batch, logits_BWV)
+            self.batch.make_room(self.longest + 1)
+            done_B = self.extend(self.batch, logits_BWV, self.cache)
             self.longest += 1
             self.steps += 1
             full = self.longest == self.limit
@@ -129,40 +102,6 @@ class BeamSearch(Generic[C]):
                 if full or sum(done) * _LEAVERS_SHARE >= len(done):
                     self._change_rows(done)
         return self.results
-
-    def _extend(self, batch: Batch, logits_BWV: Tensor) -> Tensor:
-        """One step of every sentence, in place -> which are done [B]."""
-        rules, beams = self.rules, batch.beams
-        batch.make_room(self.longest + 1)
-        candidates = expand(
-            best_pieces(
-                logits_BWV,
-                beams.log_probs_BW[:, : logits_BWV.shape[1]],
-                2 * rules.beam_size,
-                banned_ids=self.banned_ids,
-                end_id=rules.end_id,
-            ),
-            vocabulary=logits_BWV.shape[2],
-            width=rules.beam_size,
-            must_end_B=batch.max_lengths_B <= batch.positions_B + 1,
-            end_id=rules.end_id,
-        )
-        positions_B, end_id = batch.positions_B, rules.end_id
-        batch.kept = keep(
-            batch.kept, beams, candidates, positions_B=positions_B, end_id=end_id, penalty=rules.penalty
-        )
-        batch.beams = grow(beams, candidates, positions_B=positions_B, end_id=end_id)
-        batch.positions_B = positions_B + 1
-        done_B = settled(
-            batch.kept,
-            batch.beams,
-            max_lengths_B=batch.max_lengths_B,
-            penalty=rules.penalty,
-            stopping=rules.stopping,
-        )
-        # Without beams nothing can change the result of a done sentence until it leaves.
-        batch.beams.log_probs_BW.masked_fill_(done_B[:, None], -torch.inf)
-        return done_B
 
     def _change_rows(self, done: list[bool]) -> None:
         """Read out the sentences that are done and give their rows to waiting ones, or give them up."""
@@ -196,11 +135,11 @@ class BeamSearch(Generic[C]):
     def _begin(self, numbers: list[int]) -> tuple[C, Batch]:
         """New rows and their first step, which one beam takes for all."""
         max_lengths_B = torch.tensor([self.max_lengths[number] for number in numbers], device=self.device)
-        batch = Batch.start(max_lengths_B, self.rules.beam_size)
+        batch = Batch.start(max_lengths_B, self.rules.beam_size, torch.tensor(numbers, device=self.device))
         batch.beams.log_probs_BW[:, 0] = 0
         cache = self.start(numbers)
         begin_B1 = torch.full((len(numbers), 1), self.rules.begin_id, device=self.device)
-        self._extend(batch, self.model_step(begin_B1, cache))
+        self.extend(batch, self.model_step(begin_B1, cache), cache)
         return cache, batch
 
     def _read_out(self, rows: list[int]) -> None:
@@ -209,13 +148,14 @@ class BeamSearch(Generic[C]):
         finished_BW = kept.lengths_BW < batch.max_lengths_B[:, None]
         columns = (kept.scores_BW, kept.log_probs_BW, kept.lengths_BW, kept.pieces_BWT, finished_BW)
         for row, *places in zip(rows, *(column.tolist() for column in columns), strict=True):
-            self.results[self.numbers[row]] = [
+            found = [
                 Hypothesis(
                     pieces=pieces[: length - 1], score=score, log_probability=log_prob, finished=finished
                 )
                 for score, log_prob, length, pieces, finished in zip(*places, strict=True)
                 if score > -math.inf
             ]
+            self.results[self.numbers[row]] = self.extend.arrange(found)
 
 
 def force_scores(

@@ -17,8 +17,8 @@ from nmt import bundle
 from nmt.data.tokenizer import Tokenizer
 from nmt.decoding.config import DecodingConfig, DecodingPrecision, LengthPenalty, Stopping
 from nmt.decoding.engine import Engine
+from nmt.decoding.extension import Hypothesis
 from nmt.decoding.progress import Progress
-from nmt.decoding.search import Hypothesis
 from nmt.decoding.sentences import Part, divide
 from nmt.decoding.translation import Candidate, Translation, combine
 from nmt.decoding.windows import windows
@@ -39,7 +39,16 @@ class DecodingOptions(TypedDict, total=False):
     beam_size: int
     length_penalty: float
     length_penalty_formula: LengthPenalty | Literal["wu", "power"]
+    coverage_penalty: float
     stopping: Stopping | Literal["bound", "count"]
+    diverse_groups: int
+    diversity: float
+    temperature: float
+    top_k: int
+    top_p: float
+    seed: int
+    no_repeat_ngram: int
+    banned_words: list[str]
     precision: DecodingPrecision | Literal["auto", "float32", "bfloat16", "float16", "int8"]
     max_length_ratio: float
     max_length_offset: int
@@ -225,7 +234,7 @@ class Translator:
         with self._lock:
             place = next((n for n, idle in enumerate(self._idle) if idle.config == config), None)
             engine = None if place is None else self._idle.pop(place)
-        engine = engine or Engine(self.model, config, self.device)
+        engine = engine or Engine(self.model, config, self.device, tokenizer=self.tokenizer)
         yield engine
         with self._lock:
             self._idle = [*self._idle, engine][-self._kept_engines :] if self._kept_engines else []

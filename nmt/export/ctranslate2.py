@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from nmt.bundle import Bundle, BundleSettings
 from nmt.data.tokenizer import Tokenizer
 from nmt.decoding.config import Stopping
-from nmt.decoding.engine import BANNED_IDS
+from nmt.decoding.guidance import BANNED_IDS
 from nmt.export.config import ExportFormat, Quantization
 from nmt.export.positions import position_table
 from nmt.export.refusal import require_package

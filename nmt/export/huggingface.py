@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from nmt.bundle import Bundle, BundleSettings
 from nmt.data.tokenizer import BEGIN_ID, END_ID, PAD_ID
 from nmt.decoding.config import DecodingConfig, LengthPenalty, Stopping
-from nmt.decoding.engine import BANNED_IDS
+from nmt.decoding.guidance import BANNED_IDS
 from nmt.export.config import ExportFormat, Quantization
 from nmt.export.positions import longest_sentence, position_table
 from nmt.export.refusal import ExportError, require_package

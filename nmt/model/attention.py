@@ -32,10 +32,15 @@ def dot_product_attention(
     Plain matrix products: for sentences of some 25 tokens they beat fused kernels, whose tiles
     are longer than the sentences. `mask` is additive and broadcasts to [B, H, T, S].
     """
+    return torch.matmul(dropout(attention_shares(query_BHTK, key_BHSK, mask)), value_BHSK)
+
+
+def attention_shares(query_BHTK: Tensor, key_BHSK: Tensor, mask: Tensor | None) -> Tensor:
+    """softmax(QK^T / sqrt(K) + mask), shape [B, H, T, S]."""
     scale = 1 / math.sqrt(query_BHTK.shape[-1])
     scores_BHTS = torch.matmul(query_BHTK, key_BHSK.transpose(-2, -1))
     scores_BHTS = scores_BHTS * scale if mask is None else torch.add(mask, scores_BHTS, alpha=scale)
-    return torch.matmul(dropout(scores_BHTS.softmax(-1)), value_BHSK)
+    return scores_BHTS.softmax(-1)
 
 
 class MultiHeadAttention(nn.Module):
@@ -80,7 +85,12 @@ class MultiHeadAttention(nn.Module):
         """Cross-attention of one position per beam. The beams of a sentence lie in the query
         dimension, so that they share the sentence's keys and values."""
         (query_BHWK,) = self.project_query(hidden_BWD)
-        return self.merge_heads(dot_product_attention(query_BHWK, *cache.memory(), mask_B11S, self.dropout))
+        keys_BHSK, values_BHSK = cache.memory()
+        if cache.keeps_attention:
+            cache.attention_BWS = attention_shares(query_BHWK, keys_BHSK, mask_B11S).mean(1)
+        return self.merge_heads(
+            dot_product_attention(query_BHWK, keys_BHSK, values_BHSK, mask_B11S, self.dropout)
+        )
 
     def project_query(self, hidden_BTD: Tensor) -> tuple[Tensor, ...]:
         """Queries alone, as a tuple of one tensor [B, H, T, K]."""

@@ -30,6 +30,9 @@ class LayerCache:
         self.memory_values_BHSK = memory_values_BHSK.contiguous()
         self.keys_BHKL = memory_keys_BHSK.new_empty(batch, heads, size, 0)
         self.values_BHLK = memory_keys_BHSK.new_empty(batch, heads, 0, size)
+        # Of the newest step the mean over heads of the attention over the memory, if that is asked for.
+        self.keeps_attention = False
+        self.attention_BWS: Tensor | None = None
 
     def write(self, key_BHWK: Tensor, value_BHWK: Tensor, first: int) -> tuple[Tensor, Tensor]:
         """Write entries from number `first` on; returns keys [B, H, L, K] and values of all entries."""
@@ -107,6 +110,17 @@ class DecoderCache:
     def longest(self) -> int:
         """The most positions that any row has."""
         return self.steps - min(self.began)
+
+    def keep_attention(self) -> None:
+        """From now on `attention` is kept."""
+        self.layers[-1].keeps_attention = True
+
+    @property
+    def attention(self) -> Tensor:
+        """The last layer's attention in the newest step, mean of its heads [B, W, S]."""
+        attention_BWS = self.layers[-1].attention_BWS
+        assert attention_BWS is not None
+        return attention_BWS
 
     def begin_step(self, beams: int) -> tuple[int, Tensor]:
         """Place for new entries -> the first, and the mask [B, 1, beams, L] of the first `beams` beams."""

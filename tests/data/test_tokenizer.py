@@ -323,3 +323,14 @@ def test_every_piece_knows_its_word(normalization: Normalization, text: str) -> 
         found, expected = tokenizer.decode_source([own]), tokenizer.decode_source(tokenizer.encode_source([name]))
         assert "".join(found[0].split()) == "".join(expected[0].split())
     assert all(0 <= word < max(1, len(names)) for word in words)
+
+
+def test_what_pieces_write_makes_up_the_text() -> None:
+    tokenizer = Tokenizer.train([("a small dog", "ein kleiner Hund")] * 5, TokenizerConfig(vocabulary_size=300))
+    spelling = tokenizer.spell_target()
+    assert spelling[:4] == [None] * 4
+    for text in ("ein kleiner Hund", "größer 犬", "a"):
+        written = [spelling[piece] for piece in tokenizer.encode_target([text])[0][:-1]]
+        data = b"".join(bytes([own]) if isinstance(own, int) else str(own).encode() for own in written)
+        assert data.decode().strip() == text
+    assert sum(isinstance(own, int) for own in spelling) == 256

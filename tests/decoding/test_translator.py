@@ -17,7 +17,7 @@ from nmt.data.config import Normalization, TokenizerConfig
 from nmt.data.tokenizer import END_ID, Tokenizer
 from nmt.decoding.config import DecodingConfig
 from nmt.decoding.engine import Engine
-from nmt.decoding.search import Hypothesis
+from nmt.decoding.extension import Hypothesis
 from nmt.decoding.translation import Candidate, Translation
 from nmt.decoding.translator import DecodingOptions, Translator
 from nmt.model.config import Positions, TiedEmbeddings, TransformerConfig

@@ -12,7 +12,7 @@ import torch
 from nmt.bundle import Bundle
 from nmt.data.tokenizer import BEGIN_ID, END_ID
 from nmt.decoding.config import DecodingConfig, DecodingPrecision
-from nmt.decoding.engine import BANNED_IDS
+from nmt.decoding.guidance import BANNED_IDS
 from nmt.decoding.search import force_scores
 from nmt.decoding.translator import Translator
 from nmt.export.config import Quantization
