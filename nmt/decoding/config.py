@@ -57,7 +57,7 @@ class DecodingConfig:
     # Groups of beams that avoid each other's pieces (Vijayakumar et al., 2018), 1 for plain beam search, and
     # what a piece costs a group for each beam that has just taken it.
     diverse_groups: int = 1
-    diversity: float = 0.5
+    diversity: float = 1.0
     # Above 0 every beam is a sample, drawn at this temperature and not searched for.
     temperature: float = 0.0
     # Samples are drawn from the k most probable pieces, 0 for all, and of these from the fewest that have a

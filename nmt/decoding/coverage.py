@@ -48,7 +48,6 @@ class Coverage(Generic[C]):
         beams, length = attention_BWS.shape[1:]
         origins_BWS = batch.beams.origins_BW.unsqueeze(-1).expand(-1, -1, length)
         sums_BWS = self.sums_NWS[batch.numbers_B, :, :length].gather(1, origins_BWS)
-        sums_BWS.masked_fill_(batch.positions_B[:, None, None] == 0, 0)
         sums_BWS[:, :beams] += attention_BWS
         self.sums_NWS[batch.numbers_B, :, :length] = sums_BWS
         asking_BS = torch.arange(length, device=sums_BWS.device) < self.lengths_N[batch.numbers_B][:, None]

@@ -22,8 +22,8 @@ from nmt.decoding.extension import SearchRules
 # Of SplitMix64 (Steele et al., 2014), as the signed numbers that tensors have.
 _INCREMENT = 0x9E3779B97F4A7C15 - (1 << 64)
 _FACTORS = (0xBF58476D1CE4E5B9 - (1 << 64), 0x94D049BB133111EB - (1 << 64))
-# Bits of a float32 between 0 and 1.
-_BITS = 24
+# Random bits of a number between 0 and 1: the rarest pieces need small numbers.
+_BITS = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,8 @@ class Sampling:
         else:
             origins_BW = torch.arange(samples, device=allowed_BWV.device).repeat(len(allowed_BWV), 1)
             before_BW = beams.log_probs_BW
-        ids_BW = draw(self.distribution.shares(allowed_BWV), self._uniforms(batch, samples))
+        shares_BWV = self.distribution.shares(allowed_BWV)
+        ids_BW = draw(shares_BWV, self._uniforms(batch, samples, shares_BWV.shape[-1]))
         step_BW = allowed_BWV.gather(-1, ids_BW.unsqueeze(-1)).squeeze(-1)
         drawn = Candidates(before_BW + step_BW, origins_BW, ids_BW)
         positions_B = batch.positions_B
@@ -97,12 +98,14 @@ class Sampling:
         batch.positions_B = positions_B + 1
         return batch.beams.log_probs_BW.amax(1) == -torch.inf
 
-    def _uniforms(self, batch: Batch, samples: int) -> Tensor:
-        """Numbers from 0 up to but not including 1 [B, W]."""
+    def _uniforms(self, batch: Batch, samples: int, vocabulary: int) -> Tensor:
+        """A number between 0 and 1 for each piece [B, W, V]."""
         sample_W = torch.arange(samples, device=self.keys_N.device)
         streams_BW = _mix(self.keys_N[batch.numbers_B][:, None] + sample_W * _INCREMENT)
-        bits_BW = _mix(streams_BW + (batch.positions_B[:, None] + 1) * _INCREMENT)
-        return _shift(bits_BW, 64 - _BITS).float() / (1 << _BITS)
+        steps_BW = _mix(streams_BW + (batch.positions_B[:, None] + 1) * _INCREMENT)
+        piece_V = torch.arange(1, vocabulary + 1, device=self.keys_N.device)
+        bits_BWV = _mix(steps_BW.unsqueeze(-1) + piece_V * _INCREMENT)
+        return (_shift(bits_BWV, 64 - _BITS).float() + 0.5) / (1 << _BITS)
 
 
 def sentence_key(pieces: Sequence[int]) -> int:
@@ -111,14 +114,13 @@ def sentence_key(pieces: Sequence[int]) -> int:
     return int.from_bytes(digest, "little", signed=True)
 
 
-def draw(shares_BWV: Tensor, uniforms_BW: Tensor) -> Tensor:
-    """The piece of each beam at which the running sum of shares passes a uniform number's part of it."""
-    sums_BWV = shares_BWV.cumsum(-1)
-    wanted_BW1 = uniforms_BW.unsqueeze(-1) * sums_BWV[..., -1:]
-    places_BW1 = torch.searchsorted(sums_BWV, wanted_BW1, right=True).clamp_(max=shares_BWV.shape[-1] - 1)
-    # Rounding of the sums must not draw what has no share.
-    possible_BW1 = shares_BWV.gather(-1, places_BW1) > 0
-    return torch.where(possible_BW1, places_BW1, shares_BWV.argmax(-1, keepdim=True)).squeeze(-1)
+def draw(shares_BWV: Tensor, uniforms_BWV: Tensor) -> Tensor:
+    """The piece of each beam whose exponential clock, as fast as its share, rings first.
+
+    Another rounding of the shares changes a draw only where two clocks ring at once; a walk along the sum of
+    shares would be off in the whole tail of a large vocabulary.
+    """
+    return (shares_BWV / -torch.log1p(-uniforms_BWV)).argmax(-1)
 
 
 def _hash_number(number: int) -> int:
