@@ -101,7 +101,7 @@ def test_a_word_is_linked_by_the_step_that_writes_it(
     weights_TS = torch.zeros(len(pieces), len(pieces))
     # The steps that write word w look at source word 2 - w.
     for step, word in enumerate(words):
-        weights_TS[step, words.index(count - 1 - word)] = 1
+        weights_TS[step, len(words) - 1 - words[::-1].index(count - 1 - word)] = 1
     weights_TS[-1, -1] = 1
     monkeypatch.setattr(alignment, "cross_attention_weights", lambda *_, **__: [weights_TS[None, None]])
     links = align(model, tokenizer, [text], [text])
