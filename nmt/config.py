@@ -88,7 +88,7 @@ class EvaluationDataConfig:
 class EvaluateConfig:
     """Settings of `nmt evaluate`."""
 
-    # Run folder, checkpoint or model folder.
+    # Run folder, checkpoint or model folder; several, as A,B, are an ensemble.
     model: str = MISSING
     data: EvaluationDataConfig = field(default_factory=EvaluationDataConfig)
     # JSON file for the scores.
@@ -108,7 +108,7 @@ class EvaluateConfig:
 class TranslateConfig:
     """Settings of `nmt translate`."""
 
-    # Run folder, checkpoint or model folder.
+    # Run folder, checkpoint or model folder; several, as A,B, are an ensemble.
     model: str = MISSING
     # Text files; null is standard input and standard output.
     input: str | None = None

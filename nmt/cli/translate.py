@@ -16,11 +16,12 @@ from typing import BinaryIO
 import torch
 import zstandard
 
-from nmt import bundle
+from nmt.cli.model_folders import model_folders
 from nmt.config import ConfigError, TranslateConfig
 from nmt.data.corpus import DataError
 from nmt.data.processors import available_cores
 from nmt.data.text_lines import check_file
+from nmt.decoding import ensemble
 from nmt.decoding.translator import Translator
 from nmt.model.device import choose_device
 
@@ -36,7 +37,7 @@ def run(config: TranslateConfig) -> None:
         _check_output(Path(config.output), source)
     torch.set_num_threads(config.threads or available_cores())
     device = choose_device(config.device)
-    loaded = bundle.load(config.model, device=device)
+    loaded = ensemble.load(model_folders(config.model), device=device)
     translator = Translator(loaded.model, loaded.tokenizer, config.decoding, device)
     with _terminated_in_order(), _open_input(source) as stream, _open_output(config.output) as output:
         lines = Lines(stream, source)

@@ -34,6 +34,15 @@ class DecodingPrecision(Enum):
     int8 = "int8"
 
 
+class MbrUtility(Enum):
+    """What minimum Bayes risk takes for a good translation when another candidate is the truth."""
+
+    # The most probable candidate is the translation.
+    none = "none"
+    chrf = "chrf"
+    bleu = "bleu"
+
+
 @dataclass(kw_only=True, slots=True)
 class DecodingConfig:
     """How translations are searched for."""
@@ -45,6 +54,8 @@ class DecodingConfig:
     length_penalty_formula: LengthPenalty = LengthPenalty.wu
     stopping: Stopping = Stopping.bound
     precision: DecodingPrecision = DecodingPrecision.auto
+    # Choose the candidate of the search that the others agree with most, by this utility.
+    mbr: MbrUtility = MbrUtility.none
     # A hypothesis has at most max_length_ratio x source pieces + max_length_offset pieces.
     max_length_ratio: float = 2.0
     max_length_offset: int = 20
@@ -63,9 +74,15 @@ class DecodingConfig:
         self.length_penalty_formula = LengthPenalty(self.length_penalty_formula)
         self.stopping = Stopping(self.stopping)
         self.precision = DecodingPrecision(self.precision)
+        self.mbr = MbrUtility(self.mbr)
         for name in ("beam_size", "max_tokens_per_batch", "max_source_pieces", "max_length_offset"):
             if getattr(self, name) < 1:
                 raise ValueError(f"decoding.{name} must be at least 1, not {getattr(self, name)}")
+        if self.mbr is not MbrUtility.none and self.beam_size == 1:
+            raise ValueError(
+                f"decoding.mbr={self.mbr.value} chooses among candidates, and decoding.beam_size=1 finds one;"
+                " 5 and more are useful"
+            )
         for name in ("length_penalty", "max_length_ratio"):
             if getattr(self, name) < 0:
                 raise ValueError(f"decoding.{name} must not be negative, not {getattr(self, name)}")

@@ -4,25 +4,26 @@ The same sentences in another order or number give the same hypotheses, but for 
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 
 from nmt.data.tokenizer import BEGIN_ID, END_ID, PAD_ID, UNKNOWN_ID
 from nmt.decoding.beams import Penalty
 from nmt.decoding.config import DecodingConfig
+from nmt.decoding.ensemble import EnsembleCache, TranslationModel
 from nmt.decoding.precision import decoding_model
 from nmt.decoding.search import BeamSearch, Hypothesis, SearchRules
 from nmt.model.cache import DecoderCache
-from nmt.model.transformer import Transformer
 
 # Pieces that no hypothesis has.
 BANNED_IDS = (PAD_ID, UNKNOWN_ID, BEGIN_ID)
 
 
 class Engine:
-    """A model with the settings of the search."""
+    """A model, or several as one, with the settings of the search."""
 
-    def __init__(self, model: Transformer, config: DecodingConfig, device: torch.device) -> None:
+    def __init__(self, model: TranslationModel, config: DecodingConfig, device: torch.device) -> None:
         """`device` is where the weights of `model` are, which are taken as they are now."""
         self.model = decoding_model(model, config.precision, device)
         self.config = config
@@ -52,7 +53,7 @@ class Engine:
     ) -> list[list[Hypothesis]]:
         """Search sources that are sorted by length, so many at a time."""
 
-        def start(numbers: Sequence[int]) -> DecoderCache:
+        def start(numbers: Sequence[int]) -> DecoderCache | EnsembleCache:
             longest = max(len(sources[number]) for number in numbers)
             padded = [[*sources[n], *[PAD_ID] * (longest - len(sources[n]))] for n in numbers]
             return self.model.start_cache(torch.tensor(padded, device=self.device), beam_size=rules.beam_size)
@@ -66,7 +67,7 @@ class Engine:
             stopping=self.config.stopping,
         )
         max_lengths = [self._max_length(len(pieces)) for pieces in sources]
-        return BeamSearch(
+        return BeamSearch[Any](
             start,
             self.model.step,
             rules,

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from nmt.data.tokenizer import Tokenizer
 from nmt.decoding.config import DecodingConfig
 from nmt.decoding.engine import Engine
-from nmt.model.transformer import Transformer
+from nmt.decoding.ensemble import TranslationModel
 
 # Lines, and characters, that are sorted by length and translated together: enough of them to fill
 # batches with sentences of one length, few enough for any memory.
@@ -34,7 +34,7 @@ class Translator:
     """A model with its tokenizer and the settings of the search."""
 
     def __init__(
-        self, model: Transformer, tokenizer: Tokenizer, config: DecodingConfig, device: torch.device
+        self, model: TranslationModel, tokenizer: Tokenizer, config: DecodingConfig, device: torch.device
     ) -> None:
         """`device` is where the weights of `model` are; they are used in the type they have."""
         self.model = model

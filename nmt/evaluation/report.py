@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,6 +40,7 @@ class ScoredSet:
 class Evaluation:
     """The scores of a model and where they come from."""
 
+    # Of an ensemble, those of all members with commas between them.
     model: str
     weights_sha256: str
     decoding: dict[str, Any]
@@ -82,12 +83,12 @@ def evaluate(
     translator: Translator,
     test_sets: Mapping[str, tuple[list[str], list[str]]],
     *,
-    weights: Path,
+    weights: Sequence[Path],
     progress: bool = False,
 ) -> Evaluation:
     """Translate each test set (sources and references by name) and score it.
 
-    `weights` is the file that the translator's model was loaded from.
+    `weights` are the files that the translator's models were loaded from.
     """
     scored = []
     for name, (sources, references) in test_sets.items():
@@ -96,11 +97,13 @@ def evaluate(
         seconds = time.perf_counter() - start
         scores = score(translations, references)
         scored.append(ScoredSet(name=name, sentences=len(sources), scores=scores, seconds=seconds))
-    with weights.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digests = []
+    for path in weights:
+        with path.open("rb") as file:
+            digests.append(hashlib.file_digest(file, "sha256").hexdigest())
     return Evaluation(
-        model=str(weights.parent),
-        weights_sha256=digest,
+        model=",".join(str(path.parent) for path in weights),
+        weights_sha256=",".join(digests),
         decoding=translator.config.plain(),
         device=_device_name(translator.device),
         dtype=str(translator.model.dtype).removeprefix("torch."),
