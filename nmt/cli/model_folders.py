@@ -14,10 +14,10 @@ def model_folders(given: str) -> list[str]:
     Raises:
         ConfigError: an empty name among several.
     """
-    if Path(given).exists():
+    if given and Path(given).exists():
         return [given]
     inside = given[1:-1] if given.startswith("[") and given.endswith("]") else given
     names = [name.strip() for name in next(csv.reader([inside], skipinitialspace=True), [""])]
-    if not all(names):
+    if not names or not all(names):
         raise ConfigError(f"model={given}: must be FOLDER, or FOLDER,FOLDER for an ensemble")
     return names

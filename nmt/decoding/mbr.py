@@ -1,8 +1,8 @@
 """Minimum Bayes risk: of many translations of a sentence the one that the others agree with most.
 
-The candidates stand for what the model believes; chosen is the one whose expected utility under that belief
-is greatest (Kumar and Byrne, 2004), with every candidate both as hypothesis and as reference (Eikema and Aziz,
-2020 and 2022; Freitag et al., 2022). Utilities are sentence chrF and sentence BLEU as sacrebleu defines them.
+The candidates stand for what the model believes; chosen is the one with the greatest expected utility under
+that belief (Kumar and Byrne, 2004), with every candidate both as hypothesis and as reference (Eikema and
+Aziz, 2020 and 2022; Freitag et al., 2022). Utilities are sentence chrF and BLEU as sacrebleu defines them.
 
 Shapes: C different candidates of a sentence (rows are hypotheses, columns references), G different n-grams of
 one order, N orders of n-grams.

@@ -129,7 +129,7 @@ def test_models_of_all_sizes_search_with_their_mean_probability() -> None:
         assert {tuple(h.pieces) for h in hypotheses} == expected.keys()
         for each in hypotheses:
             assert each.log_probability == pytest.approx(expected[tuple(each.pieces)], abs=1e-4)
-        best = max(expected, key=lambda pieces: expected[pieces] / ((6 + len(pieces)) / 6) ** 0.6)  # noqa: B023
+        best = max(expected, key=lambda pieces: expected[pieces] / ((6 + len(pieces)) / 6) ** 0.6)
         assert tuple(hypotheses[0].pieces) == best
 
 
@@ -184,7 +184,7 @@ def test_other_vocabularies_are_refused() -> None:
 
 
 def write_folder(folder: Path, seed: int, *, words: str = "the small dog", languages: str = "en-de") -> Path:
-    tokenizer = Tokenizer.train([(words, words.upper())] * 4, TokenizerConfig(vocabulary_size=290))
+    tokenizer = Tokenizer.train([(words, words.upper())] * 4, TokenizerConfig(vocabulary_size=300))
     size = tokenizer.source_vocabulary_size
     model = make_model(seed, vocabulary=size, layers=1 + seed % 2)
     source_language, target_language = languages.split("-")
@@ -220,7 +220,7 @@ def test_folders_are_loaded_together(tmp_path: Path) -> None:
 def test_folders_that_do_not_fit_are_refused_by_name(tmp_path: Path) -> None:
     first = write_folder(tmp_path / "first", 1)
     # As many pieces, other ones.
-    other = write_folder(tmp_path / "other", 1, words="the small cat")
+    other = write_folder(tmp_path / "other", 1, words="the small xog")
     sizes = [bundle.read_settings(folder).source_vocabulary_size for folder in (first, other)]
     assert sizes[0] == sizes[1]
     with pytest.raises(BundleError, match=r"first and \S+other have different vocabularies"):
