@@ -90,7 +90,7 @@ class EvaluationDataConfig:
 class EvaluateConfig:
     """Settings of `nmt evaluate`."""
 
-    # Run folder, checkpoint or model folder.
+    # Run folder, checkpoint or model folder; several, as A,B, are an ensemble.
     model: str = MISSING
     data: EvaluationDataConfig = field(default_factory=EvaluationDataConfig)
     # JSON file for the scores; the sentences are written beside it.
@@ -162,7 +162,7 @@ class RunsConfig:
 class TranslateConfig:
     """Settings of `nmt translate`."""
 
-    # Run folder, checkpoint or model folder.
+    # Run folder, checkpoint or model folder; several, as A,B, are an ensemble.
     model: str = MISSING
     # A text file, or several as [FILE,FILE]; null is standard input and standard output.
     input: str | None = None

@@ -40,7 +40,8 @@ from nmt.cli.composition import Request
 from nmt.config import TrainConfig, load
 from nmt.data.tokenizer import BEGIN_ID, END_ID, PAD_ID
 from nmt.decoding.config import DecodingConfig, DecodingPrecision, LengthPenalty, Stopping
-from nmt.decoding.guidance import BANNED_IDS, Engine
+from nmt.decoding.engine import Engine
+from nmt.decoding.guidance import BANNED_IDS
 from nmt.export import ctranslate2 as export_ctranslate2
 from nmt.export import huggingface as export_huggingface
 from nmt.export.config import Quantization

@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from nmt.cli.complaints import explain, unknown_choice, unknown_setting, unreadable
+from nmt.cli.model_folders import model_folders
 from nmt.cli.settings import GROUPS, config_folder, setting_type
 from nmt.config import SCHEMAS, ConfigError, load, register_schemas
 from nmt.decoding.config import DecodingConfig
@@ -168,8 +169,9 @@ def check(config: DictConfig, verb: str) -> None:
     stand_in = _with_decoding(config, OmegaConf.structured(DecodingConfig))
     load(stand_in, SCHEMAS[verb])
     model = config.get("model")
-    if isinstance(model, str) and not Path(model).exists():
-        raise ConfigError(f"model={model}: no such run folder, checkpoint or model folder")
+    for folder in model_folders(model) if isinstance(model, str) else []:
+        if not Path(folder).exists():
+            raise ConfigError(f"model={folder}: no such run folder, checkpoint or model folder")
 
 
 def checked(config: DictConfig, verb: str, read_decoding: Callable[[str], Mapping[str, Any]]) -> Any:

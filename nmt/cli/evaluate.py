@@ -1,16 +1,18 @@
 """`nmt evaluate`: scores of a model on test sets, printed, and written with the translations."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 
 from nmt import bundle
 from nmt.cli import systems
+from nmt.cli.model_folders import model_folders
 from nmt.config import ConfigError, EvaluateConfig
 from nmt.data.config import CorpusConfig
 from nmt.data.processors import available_cores
+from nmt.decoding import ensemble
 from nmt.decoding.config import DecodingConfig
 from nmt.evaluation import saved
 from nmt.evaluation.config import CheckpointChoice, ScoringConfig
@@ -33,7 +35,7 @@ def run(config: EvaluateConfig) -> None:
         evaluate_checkpoints(config, device)
         return
     evaluate_model(
-        config.model,
+        model_folders(config.model),
         device=device,
         decoding=config.decoding,
         test_sets=config.data.test,
@@ -43,7 +45,7 @@ def run(config: EvaluateConfig) -> None:
 
 
 def evaluate_model(
-    model: str | Path,
+    model: str | Path | Sequence[str | Path],
     *,
     device: torch.device,
     decoding: DecodingConfig | None = None,
@@ -51,7 +53,7 @@ def evaluate_model(
     output: str | None = None,
     scoring: ScoringConfig | None = None,
 ) -> Evaluation:
-    """Score a model folder, print the scores and write them with the translations.
+    """Score a model folder, or several as an ensemble, print the scores and write them with the translations.
 
     `train` ends with this very function, so that it prints what `evaluate` prints. Without `output` the files
     go where `saved_path` says.
@@ -64,41 +66,51 @@ def evaluate_model(
         model, device=device, decoding=decoding, test_sets=test_sets, scoring=scoring
     )
     print(evaluation_table(evaluation))
-    write(evaluation, Path(output) if output is not None else saved_path(bundle.locate(model)), output)
+    folders = [bundle.locate(each) for each in _as_list(model)]
+    path = Path(output) if output is not None else saved_path(folders[0], several=len(folders) > 1)
+    write(evaluation, path, output)
     return evaluation
 
 
+def _as_list(model: str | Path | Sequence[str | Path]) -> Sequence[str | Path]:
+    return [model] if isinstance(model, str | Path) else model
+
+
 def make_evaluation(
-    model: str | Path,
+    model: str | Path | Sequence[str | Path],
     *,
     device: torch.device,
     decoding: DecodingConfig | None = None,
     test_sets: Mapping[str, CorpusConfig] | None = None,
     scoring: ScoringConfig | None = None,
 ) -> Evaluation:
-    """Load a model folder and score it; decoding settings and test sets not given are those that it records.
+    """Load a model folder, or several as an ensemble, and score it; decoding settings and test sets that are
+    not given are those that the first one records.
 
     Raises:
         BundleError, DataError: the model or a test set cannot be read.
         ConfigError: there is no test set.
         MetricError: a metric or its tokenizer cannot be had.
     """
-    folder = bundle.locate(model)
+    folder, *others = (bundle.locate(each) for each in _as_list(model))
     settings = bundle.read_settings(folder)
     texts = systems.test_sets_of(folder, settings, test_sets or {})
     prepared = Scoring.of(texts, scoring or ScoringConfig(), language=settings.target_language)
-    loaded = bundle.load(folder, device=device)
+    loaded = ensemble.load([folder, *others], device=device)
     config = decoding or DecodingConfig(**settings.decoding)
     translator = systems.make_translator(loaded, config)
-    origin = systems.provenance_of(folder, settings, translator)
+    origin = systems.provenance_of(folder, settings, translator, others=others)
     return evaluate(translator, prepared, origin, progress=True)
 
 
-def saved_path(folder: Path) -> Path:
+def saved_path(folder: Path, *, several: bool = False) -> Path:
     """Where the evaluation of a model folder is kept.
 
-    `evaluation.json` beside a run's model folder, `evaluation-NAME.json` beside any other (a checkpoint).
+    `evaluation.json` beside a run's model folder, `evaluation-NAME.json` beside any other (a checkpoint), and
+    `evaluation-ensemble.json` beside the first of several.
     """
+    if several:
+        return folder.absolute().parent / "evaluation-ensemble.json"
     name = "evaluation.json" if folder.name == "model" else f"evaluation-{folder.name}.json"
     return folder.absolute().parent / name
 

@@ -16,6 +16,7 @@ from nmt import __version__
 from nmt.cli import cluster, host
 from nmt.cli.completion import SHELLS, complete, completion_script
 from nmt.cli.composition import Request, check, checked
+from nmt.cli.model_folders import model_folders
 from nmt.cli.settings import GROUPS, config_folder, group_options, hint, nearest
 from nmt.config import SCHEMAS, ConfigError, TrainConfig
 from nmt.training.place import place
@@ -202,11 +203,11 @@ def validates_on_another_corpus(settings: TrainConfig) -> bool:
     return demo is not None and [source.startswith(f"{demo.folder}/") for source in sources] == [False, True]
 
 
-def decoding_of_model(folder: str) -> Mapping[str, Any]:
-    """The settings of decoding that a model folder records."""
+def decoding_of_model(model: str) -> Mapping[str, Any]:
+    """The settings of decoding that a model folder records; of several the first."""
     from nmt import bundle
 
-    return bundle.read_settings(bundle.locate(folder)).decoding
+    return bundle.read_settings(bundle.locate(model_folders(model)[0])).decoding
 
 
 def sweep(request: Request) -> None:

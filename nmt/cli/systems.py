@@ -1,6 +1,6 @@
 """Systems that are evaluated: a model folder with its translator, its test sets and where it comes from."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from nmt.config import ConfigError
 from nmt.data.config import CorpusConfig
 from nmt.data.test_sets import TestSet, read_test_set
 from nmt.decoding.config import DecodingConfig
+from nmt.decoding.ensemble import LoadedModels
 from nmt.decoding.translator import Translator
 from nmt.evaluation.evaluation import Provenance
 from nmt.evaluation.provenance import flatten
@@ -51,19 +52,22 @@ def test_sets_of(
     )
 
 
-def make_translator(loaded: bundle.Bundle, config: DecodingConfig) -> Translator:
+def make_translator(loaded: bundle.Bundle | LoadedModels, config: DecodingConfig) -> Translator:
     """The translator of a loaded model."""
     return Translator.of(
         loaded.model, loaded.tokenizer, config, source_language=loaded.settings.source_language
     )
 
 
-def provenance_of(folder: Path, settings: bundle.BundleSettings, translator: Translator) -> Provenance:
-    """Where the translations of a model folder come from."""
+def provenance_of(
+    folder: Path, settings: bundle.BundleSettings, translator: Translator, *, others: Sequence[Path] = ()
+) -> Provenance:
+    """Where the translations of a model folder come from, or of an ensemble with `others`."""
     device = translator.device
     return Provenance(
         system=str(folder),
-        files=model_files(folder),
+        files=model_files(folder)
+        | {f"{other}/{name}": value for other in others for name, value in model_files(other).items()},
         source_language=settings.source_language,
         target_language=settings.target_language,
         decoding=dict(translator.config.plain()),

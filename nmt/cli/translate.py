@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 import torch
 
 from nmt import __version__, bundle
+from nmt.cli.model_folders import model_folders
 from nmt.cli.text_files import TextJob, plan
 from nmt.config import ConfigError, TranslateConfig
 from nmt.data.processors import available_cores
@@ -35,7 +36,7 @@ def run(config: TranslateConfig) -> None:
     jobs = plan(config.input, config.output, config.format)
     surveys = [survey(job.inputs) if job.inputs else None for job in jobs]
     translator = Translator(
-        config.model,
+        model_folders(config.model),
         device=config.device,
         threads=config.threads or available_cores(),
         **config.decoding.plain(),  # type: ignore[arg-type]
@@ -107,7 +108,7 @@ def _basis(config: TranslateConfig, translator: Translator) -> dict[str, Any]:
         # What `auto` stands for depends on the machine.
         decoding["precision"] = str(translator.dtype).removeprefix("torch.")
     return {
-        "model": bundle.fingerprint(config.model),
+        "model": [bundle.fingerprint(folder) for folder in model_folders(config.model)],
         "format": config.format.value,
         "n_best": config.n_best,
         **{f"decoding.{name}": value for name, value in decoding.items()},

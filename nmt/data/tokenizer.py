@@ -94,6 +94,13 @@ class Tokenizer:
         for name, model in zip(names, self._models, strict=True):
             (folder / name).write_bytes(model)
 
+    def __eq__(self, other: object) -> bool:
+        """Equal are tokenizers of the same files, byte by byte."""
+        return isinstance(other, Tokenizer) and self._models == other._models
+
+    def __hash__(self) -> int:
+        return hash(tuple(self._models))
+
     def __reduce__(self) -> tuple[type["Tokenizer"], tuple[bytes, ...]]:
         return type(self), tuple(self._models)
 

@@ -42,6 +42,15 @@ class OutputFormat(Enum):
     jsonl = "jsonl"
 
 
+class MbrUtility(Enum):
+    """What minimum Bayes risk takes for a good translation when another candidate is the truth."""
+
+    # The most probable candidate is the translation.
+    none = "none"
+    chrf = "chrf"
+    bleu = "bleu"
+
+
 @dataclass(kw_only=True, slots=True)
 class DecodingConfig:
     """How translations are searched for."""
@@ -71,6 +80,8 @@ class DecodingConfig:
     # Words, or texts of several words, that no translation has: exactly as written, not within longer words.
     banned_words: list[str] = field(default_factory=list)
     precision: DecodingPrecision = DecodingPrecision.auto
+    # Choose the candidate of the search that the others agree with most, by this utility.
+    mbr: MbrUtility = MbrUtility.none
     # A hypothesis has at most max_length_ratio x source pieces + max_length_offset pieces.
     max_length_ratio: float = 2.0
     max_length_offset: int = 20
@@ -89,6 +100,7 @@ class DecodingConfig:
         self.length_penalty_formula = LengthPenalty(self.length_penalty_formula)
         self.stopping = Stopping(self.stopping)
         self.precision = DecodingPrecision(self.precision)
+        self.mbr = MbrUtility(self.mbr)
         at_least_one = ("beam_size", "diverse_groups", "max_tokens_per_batch", "max_source_pieces")
         for name in (*at_least_one, "max_length_offset"):
             if getattr(self, name) < 1:
@@ -109,6 +121,11 @@ class DecodingConfig:
             raise ValueError(
                 f"decoding.{name}={value} chooses what samples are drawn from: it needs"
                 " decoding.temperature above 0"
+            )
+        if self.mbr is not MbrUtility.none and self.beam_size == 1:
+            raise ValueError(
+                f"decoding.mbr={self.mbr.value} chooses among candidates, and decoding.beam_size=1 finds one;"
+                " 5 and more are useful"
             )
         if self.diverse_groups > 1:
             if self.temperature > 0:

@@ -4,6 +4,7 @@ The same sentences in another order or number give the same hypotheses, but for 
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 
@@ -11,20 +12,20 @@ from nmt.data.tokenizer import BEGIN_ID, END_ID, PAD_ID, Tokenizer
 from nmt.decoding.beams import Penalty
 from nmt.decoding.config import DecodingConfig
 from nmt.decoding.constraints.terms import Terms
+from nmt.decoding.ensemble import EnsembleCache, TranslationModel
 from nmt.decoding.extension import Hypothesis, SearchRules
 from nmt.decoding.guidance import BANNED_IDS, ConstraintError, Guidance
 from nmt.decoding.precision import decoding_model
 from nmt.decoding.search import BeamSearch
 from nmt.model.cache import DecoderCache
-from nmt.model.transformer import Transformer
 
 
 class Engine:
-    """A model with the settings of the search."""
+    """A model, or several as one, with the settings of the search."""
 
     def __init__(
         self,
-        model: Transformer,
+        model: TranslationModel,
         config: DecodingConfig,
         device: torch.device,
         *,
@@ -103,7 +104,7 @@ class Engine:
     ) -> list[list[Hypothesis]]:
         """Search sources that are sorted by length, so many at a time."""
 
-        def start(numbers: Sequence[int]) -> DecoderCache:
+        def start(numbers: Sequence[int]) -> DecoderCache | EnsembleCache:
             longest = max(len(sources[number]) for number in numbers)
             padded = [[*sources[n], *[PAD_ID] * (longest - len(sources[n]))] for n in numbers]
             cache = self.model.start_cache(
@@ -125,7 +126,7 @@ class Engine:
             max(self._max_length(len(source)), _least_length(prefix, own))
             for source, prefix, own in zip(sources, prefixes, terms, strict=True)
         ]
-        return BeamSearch(
+        return BeamSearch[Any](
             start,
             self.model.step,
             rules,

@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from nmt.decoding.config import DecodingPrecision
+from nmt.decoding.ensemble import TranslationModel
 from nmt.model.device import DeviceError
 from nmt.model.packed_linear import can_pack, pack_linears
 from nmt.model.precision import fastest_dtype
-from nmt.model.transformer import Transformer
 
 _DTYPES = {
     DecodingPrecision.float32: torch.float32,
@@ -21,7 +21,9 @@ _DTYPES = {
 }
 
 
-def decoding_model(model: Transformer, precision: DecodingPrecision, device: torch.device) -> Transformer:
+def decoding_model(
+    model: TranslationModel, precision: DecodingPrecision, device: torch.device
+) -> TranslationModel:
     """A model that only decodes, with the weights of this moment; `model` stays as it is.
 
     `auto` takes the fastest type for a float32 model and leaves any other as it is.
@@ -42,7 +44,7 @@ def decoding_model(model: Transformer, precision: DecodingPrecision, device: tor
     return decoding
 
 
-def _copy(model: Transformer, dtype: torch.dtype) -> Transformer:
+def _copy(model: TranslationModel, dtype: torch.dtype) -> TranslationModel:
     """Another model around the same weights, which are copied only if their type changes."""
     memo: dict[int, Any] = {}
     for parameter in model.parameters():

@@ -13,17 +13,18 @@ from typing import Literal, TypedDict, Unpack
 
 import torch
 
-from nmt import bundle
 from nmt.data.tokenizer import Tokenizer
-from nmt.decoding.config import DecodingConfig, DecodingPrecision, LengthPenalty, Stopping
+from nmt.decoding import ensemble
+from nmt.decoding.config import DecodingConfig, DecodingPrecision, LengthPenalty, MbrUtility, Stopping
 from nmt.decoding.engine import Engine
+from nmt.decoding.ensemble import TranslationModel
 from nmt.decoding.extension import Hypothesis
+from nmt.decoding.mbr import by_agreement
 from nmt.decoding.progress import Progress
 from nmt.decoding.sentences import Part, divide
 from nmt.decoding.translation import Candidate, Translation, combine
 from nmt.decoding.windows import windows
 from nmt.model.device import choose_device
-from nmt.model.transformer import Transformer
 
 # All that some tool takes for the end of a line (those of `str.splitlines`); byte pieces can make them.
 _LINE_BREAKS = re.compile("[\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029]")
@@ -49,6 +50,7 @@ class DecodingOptions(TypedDict, total=False):
     seed: int
     no_repeat_ngram: int
     banned_words: list[str]
+    mbr: MbrUtility | Literal["none", "chrf", "bleu"]
     precision: DecodingPrecision | Literal["auto", "float32", "bfloat16", "float16", "int8"]
     max_length_ratio: float
     max_length_offset: int
@@ -69,7 +71,7 @@ class Translator:
 
     def __init__(
         self,
-        model: str | Path,
+        model: str | Path | Sequence[str | Path],
         *,
         device: str = "auto",
         threads: int | None = None,
@@ -78,7 +80,8 @@ class Translator:
         """Load a model.
 
         Args:
-            model: run folder, checkpoint or model folder.
+            model: run folder, checkpoint or model folder; several decode with the mean of their
+                probabilities, and the settings of the first.
             device: `cpu`, `cuda`, `mps`, or `auto`, the fastest that is there.
             threads: CPU threads of an operation, for all of PyTorch in this process; None leaves them.
             decoding: settings of the search in place of those in the model folder.
@@ -90,7 +93,7 @@ class Translator:
         """
         if threads is not None:
             torch.set_num_threads(threads)
-        loaded = bundle.load(model, device=choose_device(device))
+        loaded = ensemble.load(model, device=choose_device(device))
         known = {each.name for each in fields(DecodingConfig)}
         recorded = {name: value for name, value in loaded.settings.decoding.items() if name in known}
         config = DecodingConfig(**{**recorded, **decoding})
@@ -101,7 +104,7 @@ class Translator:
 
     @classmethod
     def of(
-        cls, model: Transformer, tokenizer: Tokenizer, config: DecodingConfig, *, source_language: str
+        cls, model: TranslationModel, tokenizer: Tokenizer, config: DecodingConfig, *, source_language: str
     ) -> "Translator":
         """A translator of a model in memory, which may be trained further between two calls.
 
@@ -114,7 +117,7 @@ class Translator:
         return translator
 
     def _take(
-        self, model: Transformer, tokenizer: Tokenizer, config: DecodingConfig, source_language: str
+        self, model: TranslationModel, tokenizer: Tokenizer, config: DecodingConfig, source_language: str
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
@@ -184,7 +187,12 @@ class Translator:
         parts = self._parts(lines, engine.longest_source)
         sources = [part.pieces for own in parts for part in own]
         found = engine.search(sources, advance=_in_lines(progress, len(lines), len(sources)))
-        candidates = iter(self._read([hypotheses[:n_best] for hypotheses in found]))
+        if engine.config.mbr is MbrUtility.none:
+            candidates = iter(self._read([hypotheses[:n_best] for hypotheses in found]))
+        else:
+            sampled = engine.config.temperature > 0
+            chosen = (by_agreement(own, engine.config.mbr, sampled=sampled) for own in self._read(found))
+            candidates = (own[:n_best] for own in chosen)
         progress.advance(len(lines) if not sources else 0, 0)
         # Word alignment has its place here: of each part's text with the text of its candidates.
         return [

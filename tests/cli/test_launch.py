@@ -36,7 +36,7 @@ def run(config):
         data = DataError("train.en:3: a\\nNUL byte")
         bug, pipe, interrupt = ValueError("oops"), BrokenPipeError(), KeyboardInterrupt()
         raise {"data": data, "bug": bug, "pipe": pipe, "interrupt": interrupt}[what]
-    print(json.dumps({"cwd": os.getcwd(), **dataclasses.asdict(config)}))
+    print(json.dumps({"cwd": os.getcwd(), **dataclasses.asdict(config)}, default=lambda each: each.value))
 
 bundle = types.ModuleType("nmt.bundle")
 bundle.BundleError = type("BundleError", (ValueError,), {})
