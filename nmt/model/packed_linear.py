@@ -5,6 +5,7 @@ Shapes: N positions, D input width, E output width.
 
 import platform
 import threading
+import warnings
 
 import torch
 from torch import Tensor, nn
@@ -71,7 +72,10 @@ class _Int8Part:
         weight_ED = weight_ED.float()
         scale_E = weight_ED.abs().amax(1).clamp(min=1e-8).double() / 127
         zero_E = torch.zeros(len(weight_ED), dtype=torch.long)
-        quantized = torch.quantize_per_channel(weight_ED, scale_E, zero_E, 0, torch.qint8)
+        with warnings.catch_warnings():
+            # That PyTorch will move this elsewhere is no news for users.
+            warnings.simplefilter("ignore", UserWarning)
+            quantized = torch.quantize_per_channel(weight_ED, scale_E, zero_E, 0, torch.qint8)
         # The layout is that of the engine of the moment; the products follow the layout.
         engine = torch.backends.quantized.engine
         try:
