@@ -66,6 +66,8 @@ CONTROL = [bytes([code]) for code in (*range(1, 9), 0, 11, 12, 27, 31, 127)]
 INVALID = [b"\xff", b"\xfe\xff", b"\xc3", b"\xf0\x9f", b"\xed\xa0\x80", b"\x80\x80", b"\xc0\xaf"]
 BREAKS = ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\r"]
 SPACES = [" ", "  ", "\t", "\u00a0", "\u3000 "]
+# From so many lines on memory may not grow: before, the largest windows and batches have not come yet.
+SETTLED_LINES = 50_000
 
 
 def require(condition: bool, message: str) -> None:
@@ -190,7 +192,7 @@ def run_undisturbed(begin: Callable[[], "subprocess.Popen[bytes]"], output: Path
     if len(peaks) > 3:
         growth = peaks[-1] / peaks[1] - 1
         say(f"peak memory grew by {growth:.1%} from a fifth of the way on")
-        require(growth < 0.1, "the memory grows with the file")
+        require(growth < 0.1 or lines < SETTLED_LINES, "the memory grows with the file")
 
 
 def run_killed(

@@ -31,8 +31,8 @@ def run(config: AttendConfig) -> None:
     if not config.source.strip():
         raise ConfigError("source is blank: give a sentence, source='...'")
     if config.output is not None:
-        require_matplotlib()
         check_output(config.output)
+        require_matplotlib()
     torch.set_num_threads(config.threads or available_cores())
     device = choose_device(config.device)
     loaded = bundle.load(config.model, device=device)
