@@ -26,6 +26,7 @@ from nmt.decoding.progress import Progress
 from nmt.decoding.text_input import Lines, Survey, files, standard_input, survey
 from nmt.decoding.translator import Translator
 from nmt.decoding.windows import WaitingLines, windows
+from nmt.training.memory import release
 
 
 def run(config: TranslateConfig) -> None:
@@ -138,6 +139,9 @@ def _translate(
             translations = translator.translate_window(window, n_best=config.n_best, progress=progress)
             data = written(translations, config.format, first_line=output.lines + 1)
             output.write(data, lines=len(window))
+            # Batches of all lengths leave the memory in pieces that later ones could not use.
+            if len(window) > 1:
+                release(translator.device)
         if found is not None and output.lines != found.lines:
             raise DataError(f"input: {job.name} has changed while it was translated")
         output.finish()
