@@ -11,7 +11,7 @@ from nmt import bundle
 from nmt.config import ConfigError
 from nmt.data.config import CorpusConfig
 from nmt.data.test_sets import TestSet, read_test_set
-from nmt.decoding.config import DecodingConfig
+from nmt.decoding.config import DecodingConfig, DecodingPrecision
 from nmt.decoding.ensemble import LoadedModels
 from nmt.decoding.translator import Translator
 from nmt.evaluation.evaluation import Provenance
@@ -72,13 +72,19 @@ def provenance_of(
         target_language=settings.target_language,
         decoding=dict(translator.config.plain()),
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        # Chosen by the device where the settings leave it open.
-        dtype=str(translator.dtype).removeprefix("torch."),
+        dtype=_dtype_name(translator),
         threads=torch.get_num_threads(),
         software=run_folder.provenance(),
         card=bundle.read_card(folder / bundle.CARD_FILE),
         training=training_settings(folder),
     )
+
+
+def _dtype_name(translator: Translator) -> str:
+    """The type of the products, which the device chooses where the settings leave it open."""
+    if translator.config.precision is DecodingPrecision.int8:
+        return "int8"
+    return str(translator.dtype).removeprefix("torch.")
 
 
 def model_files(folder: Path) -> dict[str, str]:
