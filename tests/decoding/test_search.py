@@ -13,7 +13,7 @@ from nmt.decoding.beams import Penalty
 from nmt.decoding.config import Stopping
 from nmt.decoding.search import BeamSearch, Hypothesis, SearchRules, force_scores
 from nmt.model.cache import DecoderCache
-from nmt.model.config import TransformerConfig
+from nmt.model.config import Positions, TransformerConfig
 from nmt.model.transformer import Transformer
 
 PAD, UNKNOWN, BEGIN, END = 0, 1, 2, 3
@@ -344,3 +344,22 @@ def test_the_model_translates_a_sentence_alike_in_every_batch(model: Transformer
     together = search_model(model, batch, 4)
     alone = [search_model(model, [source], 4)[0] for source in batch]
     assert [[h.pieces for h in own] for own in together] == [[h.pieces for h in own] for own in alone]
+
+
+def test_learned_positions_need_not_reach_further_than_a_sentence() -> None:
+    """Rows that change hands many times: a sentence's positions begin anew with it."""
+    torch.manual_seed(5)
+    batch = sources(60)
+    config = TransformerConfig(
+        encoder_layers=1,
+        decoder_layers=1,
+        width=16,
+        heads=2,
+        feed_forward_width=16,
+        positions=Positions.learned,
+        max_positions=2 * max(map(len, batch)) + 3,
+    )
+    model = Transformer(config, source_vocabulary_size=40, target_vocabulary_size=40).eval()
+    with torch.inference_mode():
+        found, expected = (search_model(model, batch, 3, rows) for rows in (5, 60))
+    assert [[h.pieces for h in own] for own in found] == [[h.pieces for h in own] for own in expected]
