@@ -15,7 +15,7 @@ import torch
 
 from nmt.data.config import TokenizerConfig
 from nmt.data.tokenizer import Tokenizer
-from nmt.decoding.config import DecodingConfig
+from nmt.decoding.config import DecodingConfig, DecodingPrecision
 from nmt.decoding.translator import Translator
 from nmt.model.config import TransformerConfig
 from nmt.model.transformer import Transformer
@@ -42,7 +42,10 @@ def translate(tokenizer: Tokenizer, processes: Processes) -> list[str]:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(3)
-    config = DecodingConfig(beam_size=2, max_tokens_per_batch=40, max_source_pieces=14)
+    # Only float32 has the same translations in every process, whatever it computed before.
+    config = DecodingConfig(
+        beam_size=2, max_tokens_per_batch=40, max_source_pieces=14, precision=DecodingPrecision.float32
+    )
     source = random.Random(2)
     lines = [" ".join(source.choices(["ab", "cd", "e"], k=source.randint(0, 30))) for _ in range(11)]
     translator = Translator.of(model, tokenizer, config, source_language="en")

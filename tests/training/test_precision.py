@@ -1,6 +1,7 @@
 """The type a run computes in, and the loss scale of float16."""
 
 import math
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -19,17 +20,27 @@ def test_what_is_asked_for_is_used() -> None:
         assert choose_dtype(name, CPU) is getattr(torch, name.value)
 
 
+@pytest.fixture
+def _nothing_measured_yet() -> Iterator[None]:
+    precision.fastest_dtype.cache_clear()
+    yield
+    precision.fastest_dtype.cache_clear()
+
+
+@pytest.mark.usefixtures("_nothing_measured_yet")
 @pytest.mark.parametrize(("bfloat16_seconds", "expected"), [(0.5, torch.bfloat16), (0.9, torch.float32)])
-def test_auto_measures(
+def test_auto_measures_and_keeps_to_it(
     monkeypatch: pytest.MonkeyPatch, bfloat16_seconds: float, expected: torch.dtype
 ) -> None:
     seconds = {torch.bfloat16: bfloat16_seconds, torch.float32: 1.0}
-    monkeypatch.setattr(precision, "_product_seconds", seconds.__getitem__)
+    monkeypatch.setattr(precision, "_product_seconds", lambda *dtypes: [seconds[each] for each in dtypes])
+    assert choose_dtype(Precision.auto, CPU) is expected
+    monkeypatch.setattr(precision, "_product_seconds", lambda *dtypes: [1.0, 0.7])
     assert choose_dtype(Precision.auto, CPU) is expected
 
 
 def test_measurement_takes_no_noticeable_time_and_is_positive() -> None:
-    assert 0 < precision._product_seconds(torch.float32) < 1
+    assert all(0 < each < 1 for each in precision._product_seconds(torch.float32, torch.bfloat16))
 
 
 def test_loss_scale_halves_and_doubles_for_float16_only() -> None:
