@@ -1,7 +1,7 @@
 """Test sets with all their references, from files or by the name that sacrebleu knows them under."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import xxhash
 
@@ -23,6 +23,8 @@ class TestSet:
     references: list[list[str]]
     # Where it was read: files, or a name of sacrebleu or of the hub.
     origin: list[str]
+    # Of several files or parts of a data set the name and number of sentences of each, in order.
+    corpora: list[tuple[str, int]] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.sources)
@@ -54,12 +56,13 @@ def read_test_set(
     """
     field = f"data.test.{name}"
     languages = (source_language, target_language)
+    corpora: list[tuple[str, int]] = []
     origin = [str(path) for _, path in named_files(corpus, field=field)]
     if isinstance(corpus, TestSetConfig) and corpus.sacrebleu is not None:
         sources, columns = read_named(corpus.sacrebleu, field=field, languages=languages)
         origin = [f"sacrebleu:{corpus.sacrebleu}/{source_language}-{target_language}"]
     else:
-        sources, first = _read_pairs(corpus, field, languages)
+        sources, first, corpora = _read_pairs(corpus, field, languages)
         columns = [first]
     for own_field, path in named_files(corpus, field=field):
         if own_field == f"{field}.references":
@@ -73,7 +76,13 @@ def read_test_set(
     if not sources:
         raise DataError(f"{field}: holds no sentences")
     references = [list(texts) for texts in zip(*columns, strict=True)]
-    return TestSet(name=name, sources=sources, references=references, origin=origin or [str(corpus.dataset)])
+    return TestSet(
+        name=name,
+        sources=sources,
+        references=references,
+        origin=origin or [str(corpus.dataset)],
+        corpora=corpora,
+    )
 
 
 def read_named(name: str, *, field: str, languages: tuple[str, str]) -> tuple[list[str], list[list[str]]]:
@@ -115,12 +124,20 @@ def _read_all(path: str) -> list[str]:
 
 def _read_pairs(
     corpus: CorpusConfig, field: str, languages: tuple[str, str]
-) -> tuple[list[str], list[str]]:
+) -> tuple[list[str], list[str], list[tuple[str, int]]]:
+    """Sources, targets, and where several files were read the number of pairs of each."""
     sources: list[str] = []
     targets: list[str] = []
+    corpora: list[tuple[str, int]] = []
+    last_number = 0
     for block in read_blocks(
         corpus, field=field, source_language=languages[0], target_language=languages[1]
     ):
         sources += block.sources
         targets += block.targets
-    return sources, targets
+        # Numbers begin anew with each file, two of which may have the same name.
+        if not corpora or corpora[-1][0] != block.name or min(block.numbers, default=0) <= last_number:
+            corpora.append((block.name, 0))
+        corpora[-1] = (block.name, corpora[-1][1] + len(block))
+        last_number = max(block.numbers, default=0)
+    return sources, targets, corpora if len(corpora) > 1 else []

@@ -66,6 +66,8 @@ class EvaluatedSet:
     # Wall-clock time of translating, scoring not included; None for a file of translations.
     seconds: float | None
     sentences: list[EvaluationSentence]
+    # Corpora that it is made of with their numbers of sentences, in order: ["news.en", 500].
+    corpora: list[tuple[str, int]] = field(default_factory=list)
 
     @property
     def sentences_per_second(self) -> float | None:
@@ -84,6 +86,7 @@ class EvaluatedSet:
             sources=[each.source for each in self.sentences],
             references=[each.references for each in self.sentences],
             origin=self.origin,
+            corpora=self.corpora,
         )
 
     def score(self, name: str) -> Score | None:
@@ -201,6 +204,7 @@ class Scoring:
             scores=scores_of(statistics, signatures, resamples=self.resamples),
             rates=measure_rates(test_set.sources, test_set.references, texts),
             seconds=seconds,
+            corpora=test_set.corpora,
             sentences=[
                 EvaluationSentence(
                     source=source,

@@ -128,6 +128,7 @@ def _read_sets(saved: list[dict[str, Any]], path: Path) -> list[EvaluatedSet]:
         if own.pop("sentences") != len(rows[own["name"]]):
             raise ValueError(f"sentences of {own['name']} are missing")
         own.pop("sentences_per_second")
+        own["corpora"] = [(name, count) for name, count in own.get("corpora", [])]
         own["rates"] = Rates(**own["rates"])
         own["scores"] = [
             Score(**{**score, "interval": Interval(**score["interval"]) if score["interval"] else None})

@@ -76,6 +76,17 @@ def ter(sums: Array) -> Array:
     return scores
 
 
+def word_f_measure(sums: Array) -> Array:
+    """F1 of words: the harmonic mean of precision and recall.
+
+    Args:
+        sums: [..., 3]: right words, words of the translation, words of the reference.
+    """
+    right, both = sums[..., 0], sums[..., 1] + sums[..., 2]
+    scores: Array = np.where(both > 0, 200 * right / np.where(both > 0, both, 1), 0.0)
+    return scores
+
+
 def mean(sums: Array) -> Array:
     """Mean of the scores of sentences, for metrics that score one sentence at a time.
 
@@ -87,7 +98,13 @@ def mean(sums: Array) -> Array:
 
 
 # By the name that scores carry; whatever is not here is a mean over sentences.
-AGGREGATES: dict[str, Callable[[Array], Array]] = {"BLEU": bleu, "chrF": chrf, "chrF++": chrf, "TER": ter}
+AGGREGATES: dict[str, Callable[[Array], Array]] = {
+    "BLEU": bleu,
+    "chrF": chrf,
+    "chrF++": chrf,
+    "TER": ter,
+    "word F1": word_f_measure,
+}
 
 
 def aggregate(name: str, sums: Array) -> Array:

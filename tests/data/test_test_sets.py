@@ -107,3 +107,15 @@ def test_settings_of_test_sets_are_checked(settings: list[str], complaint: str) 
     config = Request.parse("evaluate", ["model=.", *given]).compose()
     with pytest.raises(ConfigError, match=complaint):
         check(config, "evaluate")
+
+
+def test_of_several_files_the_sentences_of_each_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "more").mkdir()
+    paths = write(tmp_path, s=["one", "two"], t=["eins", "zwei"])
+    more = write(tmp_path / "more", s=["three"], t=["drei"], u=["four"], v=["vier"])
+    corpus = TestSetConfig(
+        source=[paths["s"], more["s"], more["u"]], target=[paths["t"], more["t"], more["v"]]
+    )
+    assert read_test_set("x", corpus, **LANGUAGES).corpora == [("s", 2), ("s", 1), ("u", 1)]
+    single = TestSetConfig(source=paths["s"], target=paths["t"])
+    assert read_test_set("x", single, **LANGUAGES).corpora == []
