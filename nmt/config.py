@@ -116,8 +116,8 @@ class EvaluateConfig:
 
 
 @dataclass(kw_only=True, slots=True)
-class CompareConfig:
-    """Settings of `nmt compare`."""
+class SystemsConfig:
+    """Systems that are looked at side by side: what `nmt compare` and `nmt report` have in common."""
 
     # Runs, model folders, saved evaluations (.json), files of translations; the others meet the first.
     systems: list[str] = field(default_factory=list)
@@ -125,12 +125,8 @@ class CompareConfig:
     data: EvaluationDataConfig = field(default_factory=EvaluationDataConfig)
     # Language of the references of files of translations, which decides on the tokenizer.
     target_language: str = ""
-    # Sentences that are listed, of gains and of losses each.
-    show: int = 3
     # Shuffles of the test of significance.
     trials: int = 10000
-    # JSON file for all figures.
-    output: str | None = None
     scoring: ScoringConfig = field(default_factory=ScoringConfig)
     device: Device = Device.auto
     # CPU threads; 0 takes every core.
@@ -140,6 +136,21 @@ class CompareConfig:
         _check_threads(self.threads)
         for name, corpus in self.data.test.items():
             check_source(corpus, f"data.test.{name}")
+        if self.trials < 100:
+            raise ValueError(f"trials must be at least 100, not {self.trials}")
+
+
+@dataclass(kw_only=True, slots=True)
+class CompareConfig(SystemsConfig):
+    """Settings of `nmt compare`."""
+
+    # Sentences that are listed, of gains and of losses each.
+    show: int = 3
+    # JSON file for all figures.
+    output: str | None = None
+
+    def __post_init__(self) -> None:
+        SystemsConfig.__post_init__(self)
         if not 2 <= len(self.systems) <= 26:
             raise ValueError(
                 f"nmt compare takes 2 to 26 systems, not {len(self.systems)}: nmt compare A B [C ...], each a"
@@ -147,8 +158,33 @@ class CompareConfig:
             )
         if self.show < 0:
             raise ValueError(f"show must not be negative, not {self.show}")
-        if self.trials < 100:
-            raise ValueError(f"trials must be at least 100, not {self.trials}")
+
+
+@dataclass(kw_only=True, slots=True)
+class ReportConfig(SystemsConfig):
+    """Settings of `nmt report`."""
+
+    # HTML file, which holds all that it shows.
+    output: str = "report.html"
+    # Markdown file for the scores as rows of a table; null prints them.
+    markdown: str | None = None
+    # Sentences of each test set that are listed at most, drawn evenly.
+    sentences: int = 2000
+    # Of these, sentences of each test set and system with an attention map; 0 needs no model.
+    attention_maps: int = 40
+
+    def __post_init__(self) -> None:
+        SystemsConfig.__post_init__(self)
+        if not 1 <= len(self.systems) <= 26:
+            raise ValueError(
+                f"nmt report takes 1 to 26 systems, not {len(self.systems)}: nmt report A [B ...], each a"
+                " run, model folder, saved evaluation or file of translations"
+            )
+        for name, least in (("sentences", 1), ("attention_maps", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, not {getattr(self, name)}")
+        if not self.output.lower().endswith((".html", ".htm")):
+            raise ValueError(f"output={self.output}: a report is an .html file")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -303,6 +339,7 @@ SCHEMAS: dict[str, type[Any]] = {
     "attend": AttendConfig,
     "average": AverageConfig,
     "compare": CompareConfig,
+    "report": ReportConfig,
     "runs": RunsConfig,
     "export": ExportConfig,
 }
@@ -316,7 +353,7 @@ def register_schemas() -> None:
     """
     store = ConfigStore.instance()
     store.store(name="train_schema", node=TrainConfig)
-    for verb in ("average", "compare", "runs", "score", "export"):
+    for verb in ("average", "compare", "report", "runs", "score", "export"):
         store.store(name=f"{verb}_schema", node=SCHEMAS[verb])
     for verb in ("evaluate", "translate", "attend"):
         schema = OmegaConf.structured(SCHEMAS[verb])

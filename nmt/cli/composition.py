@@ -32,11 +32,12 @@ LITERALS: dict[str, tuple[str, ...]] = {
     "attend": ("model", "source", "target", "output"),
     "average": ("model", "output"),
     "compare": ("output",),
+    "report": ("output", "markdown"),
     "runs": ("folder",),
     "export": ("model", "input", "output"),
 }
 # What arguments without a name are: a list, or a single literal.
-POSITIONALS: dict[str, str] = {"compare": "systems", "runs": "folder"}
+POSITIONALS: dict[str, str] = {"compare": "systems", "report": "systems", "runs": "folder"}
 TEST_SET = re.compile(r"data\.test\.([^.=]+)([.=].*)", re.DOTALL)
 NAME = re.compile(r"[A-Za-z_][\w-]*")
 # One or several names of files; words that Hydra's grammar takes for something else are none.

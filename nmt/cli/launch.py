@@ -54,6 +54,7 @@ Train neural machine translation models from scratch.
   train       corpus -> model with a score (prepares by itself)
   evaluate    model and test sets -> BLEU, chrF, chrF++ and TER with confidence intervals
   compare     two or more systems -> whether their difference is significant
+  report      runs or evaluations -> one HTML page: scores, slices, sentences side by side
   runs        lists runs with scores, status and what differs
   translate   model and text -> text
   score       model, text and its translation -> log-probability of each line

@@ -20,6 +20,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "attend": ("decoding",),
     "average": (),
     "compare": (),
+    "report": (),
     "runs": (),
     "export": (),
 }

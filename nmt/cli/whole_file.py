@@ -9,8 +9,11 @@ from typing import BinaryIO
 from nmt.config import ConfigError
 
 
-def check_output(output: str | None, inputs: tuple[str, ...] = ()) -> None:
+def check_output(output: str | None, inputs: tuple[str, ...] = (), *, name: str = "output") -> None:
     """
+    Args:
+        name: of the setting, for messages.
+
     Raises:
         ConfigError: the file cannot be written, or is one of the inputs; before any work is done for nothing.
     """
@@ -18,13 +21,13 @@ def check_output(output: str | None, inputs: tuple[str, ...] = ()) -> None:
         return
     path = Path(output)
     if path.is_dir():
-        raise ConfigError(f"output={output}: is a folder, not a file")
+        raise ConfigError(f"{name}={output}: is a folder, not a file")
     if not path.absolute().parent.is_dir():
-        raise ConfigError(f"output={output}: the folder does not exist; make it first")
+        raise ConfigError(f"{name}={output}: the folder does not exist; make it first")
     if not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
-        raise ConfigError(f"output={output}: may not be written")
-    if path.exists() and any(path.samefile(name) for name in inputs if Path(name).exists()):
-        raise ConfigError(f"output={output}: is the input itself; choose another file")
+        raise ConfigError(f"{name}={output}: may not be written")
+    if path.exists() and any(path.samefile(each) for each in inputs if Path(each).exists()):
+        raise ConfigError(f"{name}={output}: is the input itself; choose another file")
 
 
 @contextmanager

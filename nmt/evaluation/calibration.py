@@ -17,6 +17,8 @@ from nmt.evaluation.statistics import Array, sentence_scores
 
 METRIC = "chrF"
 _BINS = 10
+# Of a bin; a mean of fewer says nothing.
+_FEWEST_OF_BIN = 5
 # A correlation of fewer says nothing.
 _FEWEST = 10
 
@@ -90,7 +92,7 @@ def ranks(values_N: Array) -> Array:
 def _bins(confidence_N: Array, scores_N: Array) -> list[CalibrationBin]:
     """Bins of as many sentences each as can be."""
     order = np.argsort(confidence_N, kind="stable")
-    parts: Sequence[Array] = np.array_split(order, min(_BINS, len(order)))
+    parts: Sequence[Array] = np.array_split(order, min(_BINS, len(order) // _FEWEST_OF_BIN))
     return [
         CalibrationBin(
             sentences=len(part),

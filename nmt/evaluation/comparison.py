@@ -42,6 +42,12 @@ class MetricComparison:
         return self.significance.randomization_p < LEVEL
 
     @property
+    def direction(self) -> str:
+        """What the second system is by its score: better, worse or equal."""
+        gain = self.significance.difference * (1 if higher_is_better(self.metric) else -1)
+        return "better" if gain > 0 else "worse" if gain < 0 else "equal"
+
+    @property
     def verdict(self) -> str:
         """In words, with p and the name of the test."""
         word = "significant" if self.significant else "not significant"

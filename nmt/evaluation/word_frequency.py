@@ -1,10 +1,10 @@
 """How often a model has met a word in its training, which tells rare words from common ones."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from nmt.evaluation.words import count_words, words
+from nmt.evaluation.words import WordCounter, words
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,13 @@ class Bucket:
         if self.low == self.high:
             return "once" if self.low == 1 else f"{self.low:,} times"
         return f"{self.low:,}-{self.high:,} times"
+
+    @property
+    def short_label(self) -> str:
+        """Such as "5-9", for the axis of a plot."""
+        if self.high is None:
+            return f"≥ {self.low:,}"
+        return str(self.low) if self.low == self.high else f"{self.low}-{self.high}"
 
     def __contains__(self, count: int) -> bool:
         return self.low <= count and (self.high is None or count <= self.high)
@@ -45,7 +52,9 @@ class WordFrequency:
     @classmethod
     def of(cls, texts: Iterable[str]) -> "WordFrequency":
         """Count the words of texts."""
-        return cls(count_words(texts))
+        counter = WordCounter()
+        counter.add(texts)
+        return cls(counter.counts())
 
     def __getitem__(self, word: str) -> int:
         return self.counts[word.casefold()]
@@ -65,3 +74,14 @@ class TrainingWords:
     pairs: int
     # Where they were read.
     origin: str
+
+    @classmethod
+    def of(cls, blocks: Iterable[tuple[Sequence[str], Sequence[str]]], origin: str) -> "TrainingWords":
+        """Count the words of sources and targets, which are read once."""
+        source, target = WordCounter(), WordCounter()
+        pairs = 0
+        for sources, targets in blocks:
+            source.add(sources)
+            target.add(targets)
+            pairs += len(sources)
+        return cls(WordFrequency(source.counts()), WordFrequency(target.counts()), pairs, origin)

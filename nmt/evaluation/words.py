@@ -31,24 +31,31 @@ def tokens(text: str) -> list[str]:
     return found
 
 
-def count_words(texts: Iterable[str]) -> Counter[str]:
-    """How often each word occurs, case ignored.
+class WordCounter:
+    """Counts words, case ignored.
 
     No word reaches across a blank, so that each distinct string between blanks is cut only once: a corpus of
     millions of lines takes little longer than splitting it.
     """
-    counts: Counter[str] = Counter()
-    strings: Counter[str] = Counter()
-    for text in texts:
-        strings.update(text.split())
-        if len(strings) > _HELD_STRINGS:
-            _fold(strings, counts)
-            strings.clear()
-    _fold(strings, counts)
-    return counts
 
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._strings: Counter[str] = Counter()
 
-def _fold(strings: Counter[str], counts: Counter[str]) -> None:
-    for string, times in strings.items():
-        for word in words(string):
-            counts[word.casefold()] += times
+    def add(self, texts: Iterable[str]) -> None:
+        """Count the words of more texts."""
+        for text in texts:
+            self._strings.update(text.split())
+            if len(self._strings) > _HELD_STRINGS:
+                self._cut()
+
+    def counts(self) -> Counter[str]:
+        """How often each word, in small letters, has come so far."""
+        self._cut()
+        return self._counts
+
+    def _cut(self) -> None:
+        for string, times in self._strings.items():
+            for word in words(string):
+                self._counts[word.casefold()] += times
+        self._strings.clear()

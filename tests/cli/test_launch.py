@@ -56,6 +56,7 @@ for verb in (
     "attend",
     "average",
     "compare",
+    "report",
     "runs",
     "export",
 ):
@@ -89,6 +90,7 @@ VERBS = (
     "attend",
     "average",
     "compare",
+    "report",
     "runs",
     "export",
 )
@@ -216,6 +218,10 @@ WRONG = [
     ("average model=nowhere last=2 output=a", "model=nowhere: no such run folder"),
     ("average model=. last=2", "output is not set: give output=..."),
     ("compare a", "nmt compare takes 2 to 26 systems, not 1"),
+    ("report", "nmt report takes 1 to 26 systems, not 0"),
+    ("report a output=page.pdf", "output=page.pdf: a report is an .html file"),
+    ("report a sentences=0", "sentences must be at least 1, not 0"),
+    ("report a attention_maps=-1", "attention_maps must be at least 0, not -1"),
     ("compare a b trials=9", "trials must be at least 100, not 9"),
     (
         "compare a b scorin.tokenizer=none",

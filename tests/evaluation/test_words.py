@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from nmt.evaluation import words as module
 from nmt.evaluation.word_frequency import RAREST_BUCKETS, WORD_BUCKETS, WordFrequency
-from nmt.evaluation.words import count_words, tokens, words
+from nmt.evaluation.words import WordCounter, tokens, words
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,9 @@ def test_tokens_joined_are_the_text_and_hold_its_words(text: str) -> None:
 def test_counts_are_those_of_the_words_one_by_one(texts: list[str], held: int) -> None:
     module._HELD_STRINGS, before = held, module._HELD_STRINGS
     try:
-        assert count_words(texts) == Counter(word.casefold() for text in texts for word in words(text))
+        counter = WordCounter()
+        counter.add(texts)
+        assert counter.counts() == Counter(word.casefold() for text in texts for word in words(text))
     finally:
         module._HELD_STRINGS = before
 
