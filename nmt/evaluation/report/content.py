@@ -53,7 +53,6 @@ class SystemOnSet:
     letter: str
     # Place among the systems, which decides on its colour.
     number: int
-    name: str
     own: EvaluatedSet
     accuracy: list[WordAccuracy]
     calibration: Calibration | None
@@ -100,6 +99,12 @@ class Report:
         """The names of the systems."""
         names = [each.name for each in self.systems]
         return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+    @property
+    def signatures(self) -> list[tuple[str, str]]:
+        """Metrics with the signatures that they have here."""
+        found = [(score.name, score.signature) for section in self.sections for score in section.first.scores]
+        return list(dict.fromkeys(found))
 
 
 def make_report(
@@ -172,7 +177,6 @@ def _on_set(
     return SystemOnSet(
         letter=LETTERS[number],
         number=number,
-        name=system.name,
         own=own,
         accuracy=word_accuracy(own, training.target, resamples=resamples) if training else [],
         calibration=calibrate(own),
