@@ -198,34 +198,47 @@ def _set_plots(systems: Sequence[SystemOnSet], key: str) -> Iterator[tuple[str, 
         yield "accuracy", plots.plot_word_accuracy(accuracies, key=f"{key}-accuracy")
 
 
+# Panels of learning curves: their titles, and the scalars in each with what to call them.
+_PANELS: Mapping[str, Mapping[str, str]] = {
+    "Loss": {"train/loss": "training", "validation/loss": "validation"},
+    "Validation BLEU": {"validation/bleu": ""},
+    "Validation chrF": {"validation/chrf": ""},
+    "Learning rate": {"train/learning_rate": ""},
+}
+
+
 def _curve_plots(systems: Sequence[ReportedSystem]) -> Iterator[tuple[str, str]]:
     """Title and drawing of each panel that a system has something for."""
-    several = len(systems) > 1
-    panels: Mapping[str, Mapping[str, str]] = {
-        "Loss": {"train/loss": "training", "validation/loss": "validation"},
-        "Validation BLEU": {"validation/bleu": "BLEU"},
-        "Validation chrF": {"validation/chrf": "chrF"},
-        "Learning rate": {"train/learning_rate": "learning rate"},
-    }
-    for place, (title, scalars) in enumerate(panels.items()):
+    runs = _runs(systems)
+    for place, (title, scalars) in enumerate(_PANELS.items()):
         lines = [
             plots.Line(
-                # One letter for each system tells enough where a panel has one kind of line.
-                name=" ".join([LETTERS[number]] * several + [name] * (len(scalars) > 1 or not several)),
+                name=f"{letters} {name}".strip(),
                 system=number,
-                curve=each.curves[scalar],
+                curve=systems[number].curves[scalar],
                 background=scalar in ("train/loss", "train/learning_rate"),
             )
-            for number, each in enumerate(systems)
+            for number, letters in runs
             for scalar, name in scalars.items()
-            if scalar in each.curves
+            if scalar in systems[number].curves
         ]
         if lines:
             yield title, plots.plot_curves(lines, ylabel=title, key=f"curve{place}")
     tests = [
-        plots.Line(name=" ".join([LETTERS[number]] * several + [name]), system=number + shift, curve=curve)
-        for number, each in enumerate(systems)
-        for shift, (name, curve) in enumerate(each.checkpoint_curves.items())
+        plots.Line(name=f"{letters} {name}".strip(), system=number + shift, curve=curve)
+        for number, letters in runs
+        for shift, (name, curve) in enumerate(systems[number].checkpoint_curves.items())
     ]
     if tests:
         yield "Test BLEU of checkpoints", plots.plot_curves(tests, ylabel="BLEU", key="checkpoints")
+
+
+def _runs(systems: Sequence[ReportedSystem]) -> list[tuple[int, str]]:
+    """One system of each run with the letters of all that are of this run; none where there is one system."""
+    found: list[tuple[int, list[str]]] = []
+    for number, each in enumerate(systems):
+        letters = next((known for first, known in found if systems[first].curves == each.curves), None)
+        if letters is None:
+            found.append((number, letters := []))
+        letters.append(LETTERS[number])
+    return [(number, ", ".join(letters) if len(systems) > 1 else "") for number, letters in found]

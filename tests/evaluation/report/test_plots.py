@@ -5,6 +5,8 @@ from xml.etree import ElementTree
 
 import pytest
 
+from nmt.evaluation.evaluation import Evaluation, Provenance
+from nmt.evaluation.report.content import ReportedSystem, _curve_plots
 from nmt.evaluation.report.learning_curves import Curve
 from nmt.evaluation.report.plots import Line, plot_curves, plot_word_accuracy
 from nmt.evaluation.resampling import Interval
@@ -61,3 +63,17 @@ def test_buckets_that_a_system_lacks_leave_their_place() -> None:
     )
     labels = [svg.index(f">{WORD_BUCKETS[number].short_label}<") for number in (0, 2, 3, 6)]
     assert labels == sorted(labels)
+
+
+def test_systems_of_one_run_share_its_curves() -> None:
+    def system(last: float) -> ReportedSystem:
+        evaluation = Evaluation(provenance=Provenance(system="x", files={}), test_sets=[])
+        return ReportedSystem(
+            name="x", evaluation=evaluation, curves={"validation/bleu": Curve([1, 2], [1, last])}
+        )
+
+    ((title, svg),) = _curve_plots([system(2), system(3), system(2)])
+    assert title == "Validation BLEU"
+    assert re.findall(r">([A-Z, ]+)</text>", svg) == ["A, C", "B"]
+    ((_, alone),) = _curve_plots([system(2)])
+    assert "legend" not in alone
