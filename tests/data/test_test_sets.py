@@ -117,5 +117,11 @@ def test_of_several_files_the_sentences_of_each_are_counted(tmp_path: Path) -> N
         source=[paths["s"], more["s"], more["u"]], target=[paths["t"], more["t"], more["v"]]
     )
     assert read_test_set("x", corpus, **LANGUAGES).corpora == [("s", 2), ("s", 1), ("u", 1)]
+    # Rows below a heading are counted from the second line.
+    (tmp_path / "a.jsonl").write_text('{"en": "one", "de": "eins"}\n')
+    (tmp_path / "b.csv").write_text("en,de\ntwo,zwei\nthree,drei\n")
+    tables = [str(tmp_path / "a.jsonl"), str(tmp_path / "b.csv")]
+    corpus = TestSetConfig(table=tables, source_column="en", target_column="de")
+    assert read_test_set("x", corpus, **LANGUAGES).corpora == [("a.jsonl", 1), ("b.csv", 2)]
     single = TestSetConfig(source=paths["s"], target=paths["t"])
     assert read_test_set("x", single, **LANGUAGES).corpora == []

@@ -20,7 +20,8 @@ SOURCES = [
     "Then she met Peter in the unheard-of house.",
 ]
 REFERENCES = [f"reference {number} of the sentence" for number in range(len(SOURCES))]
-OUTPUTS = [f"translation {number} of the sentence" for number in range(len(SOURCES))]
+# No two of them score alike.
+OUTPUTS = [f"translation {number} of the sentence" + " more" * number for number in range(len(SOURCES))]
 
 
 def evaluated(metrics: Sequence[str] | None = None, **more: object) -> EvaluatedSet:

@@ -1,5 +1,6 @@
 """Training data is found as files or as prepared data, and both give the same words."""
 
+import random
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,11 @@ from nmt.data.config import CorpusConfig, DataConfig, TokenizerConfig
 from nmt.data.preparation import prepare
 from nmt.evaluation.evaluation import Provenance
 
-SOURCES = ["the small dog sees the cat", "an old house", "the dog hears 3 cats"] * 20
-TARGETS = ["der kleine Hund sieht die Katze", "ein altes Haus", "der Hund hört 3 Katzen"] * 20
+# More words than there are pieces, so that sentences cut in the wrong place are words cut in two.
+DRAW = random.Random(1)
+WORDS = ["".join(DRAW.choices("abcdefghijklmn", k=DRAW.randint(3, 9))) for _ in range(400)]
+SOURCES = [f"The Dog {' '.join(DRAW.choices(WORDS, k=DRAW.randint(2, 9)))}" for _ in range(60)]
+TARGETS = [f"Der Hund {' '.join(DRAW.choices(WORDS, k=DRAW.randint(2, 9)))}" for _ in range(60)]
 
 
 @pytest.fixture
@@ -33,7 +37,8 @@ def provenance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Provenance:
 def test_files_and_prepared_data_have_the_same_words(provenance: Provenance) -> None:
     found = training_words(provenance)
     assert (found.pairs, found.origin) == (60, "train.en, train.de")
-    assert (found.source["The"], found.source["cats"], found.target["Hund"]) == (60, 20, 40)
+    assert (found.source["the"], found.source["Hund"], found.target["Hund"]) == (60, 0, 60)
+    assert found.source.counts.total() == sum(len(line.split()) for line in SOURCES)
     Path("train.en").unlink()
     again = training_words(provenance)
     assert again.origin.startswith("prepared/")
