@@ -16,8 +16,8 @@ from nmt.decoding.ensemble import EnsembleCache, TranslationModel
 from nmt.decoding.extension import Hypothesis, SearchRules
 from nmt.decoding.guidance import BANNED_IDS, ConstraintError, Guidance
 from nmt.decoding.precision import decoding_model
-from nmt.decoding.search import BeamSearch
-from nmt.model.cache import DecoderCache
+from nmt.decoding.search import ROWS_TOGETHER, BeamSearch
+from nmt.model.cache import MEMORY_STEP, DecoderCache
 
 
 class Engine:
@@ -105,7 +105,7 @@ class Engine:
         """Search sources that are sorted by length, so many at a time."""
 
         def start(numbers: Sequence[int]) -> DecoderCache | EnsembleCache:
-            longest = max(len(sources[number]) for number in numbers)
+            longest = self._padded_length(max(len(sources[number]) for number in numbers))
             padded = [[*sources[n], *[PAD_ID] * (longest - len(sources[n]))] for n in numbers]
             cache = self.model.start_cache(
                 torch.tensor(padded, device=self.device), beam_size=rules.beam_size
@@ -141,6 +141,11 @@ class Engine:
         length = int(self.config.max_length_ratio * source_length) + self.config.max_length_offset
         return length if self._longest_target is None else min(length, self._longest_target)
 
+    def _padded_length(self, length: int) -> int:
+        """Source slots of a batch whose longest sentence has so many pieces: few different lengths."""
+        padded = -(-length // MEMORY_STEP) * MEMORY_STEP
+        return padded if self.model.longest_source is None else min(padded, self.model.longest_source)
+
     def _groups(self, sources: Sequence[Sequence[int]]) -> Iterator[tuple[list[int], int]]:
         """Numbers of sentences, longest first, and how many of them fit into memory at a time.
 
@@ -151,6 +156,8 @@ class Engine:
         while start < len(order):
             longest = len(sources[order[start]])
             rows = max(1, self.config.max_tokens_per_batch // (longest * self.config.beam_size))
+            if rows > ROWS_TOGETHER:
+                rows -= rows % ROWS_TOGETHER
             end = start
             while end < len(order) and 2 * len(sources[order[end]]) > longest:
                 end += 1

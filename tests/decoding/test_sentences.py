@@ -1,5 +1,6 @@
 """Long texts: divided without loss, in time that grows with their length, and joined as the scripts want."""
 
+import math
 import time
 from collections.abc import Sequence
 
@@ -120,9 +121,13 @@ def test_a_character_that_stands_for_a_phrase_is_divided_in_its_normal_form() ->
 )
 def test_hostile_lines_take_time_with_their_length(text: str, language: str) -> None:
     def seconds(own: str) -> float:
-        start = time.process_time()
-        assert "".join(parts_of(own, 200, language)) == own
-        return time.process_time() - start
+        """Of the processor, the best of three: others use it too."""
+        best = math.inf
+        for _ in range(3):
+            start = time.process_time()
+            assert "".join(parts_of(own, 200, language)) == own
+            best = min(best, time.process_time() - start)
+        return best
 
     eighth = seconds(text[: len(text) // 8])
     # Sixty-four times with the square of the length.
