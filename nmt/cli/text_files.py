@@ -1,14 +1,13 @@
 """Which texts `nmt translate` reads, and where the translation of each goes."""
 
 import csv
-import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from nmt.config import ConfigError
 from nmt.data.text_lines import check_file
 from nmt.decoding.config import OutputFormat
+from nmt.decoding.output import check_output
 
 _PACKED = (".gz", ".zst")
 
@@ -32,7 +31,8 @@ def plan(given_input: str | None, given_output: str | None, layout: OutputFormat
     """The jobs that `input` and `output` stand for; a folder of outputs is made.
 
     Raises:
-        DataError, ConfigError: a file is not there, may not be written, or would be overwritten by another.
+        DataError, ConfigError, OutputError: a file is not there, may not be written, or would be overwritten
+            by another.
     """
     inputs = [] if given_input is None else named_files(given_input)
     for path in inputs:
@@ -50,7 +50,7 @@ def plan(given_input: str | None, given_output: str | None, layout: OutputFormat
         assert job.output is not None
         if names.count(job.output) > 1:
             raise ConfigError(f"output={job.output}: two inputs have this name; translate them one by one")
-        _check_output(job.output, inputs)
+        check_output(job.output, inputs)
     return jobs
 
 
@@ -84,15 +84,3 @@ def _make_folder(folder: Path, *, several: bool) -> None:
         folder.mkdir(exist_ok=True)
     except OSError as error:
         raise ConfigError(f"output={folder}: the folder cannot be made ({error.strerror})") from error
-
-
-def _check_output(path: Path, inputs: Sequence[Path]) -> None:
-    """Raise ConfigError before any work is done for nothing."""
-    if path.is_dir():
-        raise ConfigError(f"output={path}: is a folder, not a file")
-    if not path.absolute().parent.is_dir():
-        raise ConfigError(f"output={path}: the folder does not exist; make it first")
-    if not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
-        raise ConfigError(f"output={path}: may not be written")
-    if path.exists() and any(path.samefile(source) for source in inputs):
-        raise ConfigError(f"output={path}: is the input itself; choose another file")

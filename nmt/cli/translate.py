@@ -7,9 +7,8 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import islice
-from pathlib import Path
 from types import FrameType
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 
@@ -21,7 +20,7 @@ from nmt.data.processors import available_cores
 from nmt.data.text_lines import DataError
 from nmt.decoding.config import DecodingPrecision
 from nmt.decoding.formats import written
-from nmt.decoding.output_file import OutputFile
+from nmt.decoding.output import Output, open_output
 from nmt.decoding.progress import Progress
 from nmt.decoding.text_input import Lines, Survey, files, standard_input, survey
 from nmt.decoding.translator import Translator
@@ -54,50 +53,16 @@ def run(config: TranslateConfig) -> None:
             try:
                 _translate(job, found, output, translator, config, progress)
             except BaseException:
-                if isinstance(output, OutputFile) and output.kept:
+                if output.kept:
                     _say(f"stopped after {output.lines:,} lines of {job.name}; resume=true goes on")
                 raise
     for output in outputs:
         output.forget()
 
 
-class Stream:
-    """Standard output, a pipe or a device, to which every window goes at once."""
-
-    lines = 0
-    finished = False
-
-    def __init__(self, path: Path | None) -> None:
-        self._path = path
-
-    def __enter__(self) -> "Stream":
-        self._file: BinaryIO = sys.stdout.buffer if self._path is None else self._path.open("wb")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._path is not None:
-            self._file.close()
-
-    def write(self, data: bytes, *, lines: int) -> None:
-        """Send the text of a window."""
-        self._file.write(data)
-        self._file.flush()
-        self.lines += lines
-
-    def finish(self) -> None:
-        """There is nothing to put in its place."""
-
-    def forget(self) -> None:
-        """There is nothing to forget."""
-
-
-def _output(
-    job: TextJob, found: Survey | None, basis: dict[str, Any], resume: bool | None
-) -> OutputFile | Stream:
-    if job.output is None or (job.output.exists() and not job.output.is_file()):
-        return Stream(job.output)
+def _output(job: TextJob, found: Survey | None, basis: dict[str, Any], resume: bool | None) -> Output:
     identity = None if found is None else {"input": found.xxh3_128, **basis}
-    return OutputFile(job.output, identity, resume=resume)
+    return open_output(job.output, identity, resume=resume)
 
 
 def _basis(config: TranslateConfig, translator: Translator) -> dict[str, Any]:
@@ -122,7 +87,7 @@ def _basis(config: TranslateConfig, translator: Translator) -> dict[str, Any]:
 def _translate(
     job: TextJob,
     found: Survey | None,
-    output: OutputFile | Stream,
+    output: Output,
     translator: Translator,
     config: TranslateConfig,
     progress: Progress,

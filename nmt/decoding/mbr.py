@@ -28,35 +28,6 @@ Integers = npt.NDArray[np.int64]
 _EQUAL_DIGITS = 9
 
 
-def choose(
-    candidates: Sequence[Sequence[str]],
-    *,
-    utility: MbrUtility,
-    weights: Sequence[Sequence[float]] | None = None,
-    tokenizer: str = "13a",
-) -> list[int]:
-    """The place of the best candidate of each sentence; of equals the first.
-
-    Args:
-        candidates: of each sentence at least one. The same text may stand there several times, as it does
-            among samples, and counts as often.
-        utility: how good one candidate is when another is the truth.
-        weights: how probable each candidate is, compared with the others of its sentence; None makes them
-            equal.
-        tokenizer: sacrebleu's name of the tokenizer of BLEU; `char` suits languages without spaces.
-
-    Raises:
-        ValueError: a sentence without candidates, or weights that are negative, no numbers or all zero.
-    """
-    found = []
-    for number, own in enumerate(candidates):
-        utilities = expected_utilities(
-            own, utility=utility, weights=None if weights is None else weights[number], tokenizer=tokenizer
-        )
-        found.append(int(utilities.argmax()))
-    return found
-
-
 def by_agreement(candidates: Sequence[Candidate], utility: MbrUtility, *, sampled: bool) -> list[Candidate]:
     """The candidates of a sentence by expected utility, which takes the place of their score.
 
@@ -78,7 +49,15 @@ def expected_utilities(
 ) -> Floats:
     """The expected utility of each candidate of one sentence, from 0 to 100; equal ones are equal numbers.
 
-    The arguments and errors are those of `choose`.
+    Args:
+        candidates: at least one. The same text may stand there several times, as it does among samples, and
+            counts as often.
+        utility: how good one candidate is when another is the truth.
+        weights: how probable each candidate is, compared with the others; None makes them equal.
+        tokenizer: sacrebleu's name of the tokenizer of BLEU; `char` suits languages without spaces.
+
+    Raises:
+        ValueError: there are no candidates, or weights that are negative, no numbers or all zero.
     """
     shares = np.ones(len(candidates)) if weights is None else np.asarray(weights, dtype=np.float64)
     if not candidates or len(shares) != len(candidates):
