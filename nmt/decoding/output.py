@@ -1,4 +1,4 @@
-"""Where translations, scores and pictures go: standard output, a pipe or device, or a file that appears whole."""
+"""Where translations, scores and pictures go: standard output, a device, a file that appears whole."""
 
 import os
 import sys
