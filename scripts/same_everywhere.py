@@ -131,6 +131,7 @@ def main() -> None:
     for precision in arguments.precisions:
         for name, count, seconds in ways(arguments, precision, lines):
             table.setdefault(name, []).append(f"{count:,} ({seconds:.0f} s)")
+            print(f"{precision}, {name}: {count:,}", file=sys.stderr, flush=True)
             wrong += count if precision == "float32" else 0
     print("".join([f"{'':24}", *(f"{name:>16}" for name in arguments.precisions)]))
     for name, cells in table.items():
