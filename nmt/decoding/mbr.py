@@ -24,6 +24,12 @@ from nmt.decoding.translation import Candidate
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
+# The first hypotheses of a search share nearly all of the probability, more than their quality explains. The
+# choice among five on 1,014 validation sentences of Multi30k, `small`, by the power of the probability:
+#     power     1     0.5   0.25  0     the most probable one
+#     chrF      57.6  58.0  58.2  58.3  56.9
+#     BLEU      34.6  34.7  34.5  32.4  34.2
+_POWER = 0.5
 # Sums in another order differ by less than the last of these, different texts by far more.
 _EQUAL_DIGITS = 9
 
@@ -31,10 +37,11 @@ _EQUAL_DIGITS = 9
 def by_agreement(candidates: Sequence[Candidate], utility: MbrUtility, *, sampled: bool) -> list[Candidate]:
     """The candidates of a sentence by expected utility, which takes the place of their score.
 
-    What a search has found counts by its probability; of samples the probable ones are there more often.
+    What a search has found counts by the root of its probability; of samples the probable ones are there more
+    often.
     """
     best = max(each.log_probability for each in candidates)
-    weights = None if sampled else [math.exp(each.log_probability - best) for each in candidates]
+    weights = None if sampled else [math.exp(_POWER * (each.log_probability - best)) for each in candidates]
     utilities = expected_utilities([each.text for each in candidates], utility=utility, weights=weights)
     ranked = (replace(each, score=float(found)) for each, found in zip(candidates, utilities, strict=True))
     return sorted(ranked, key=lambda each: -each.score)

@@ -73,10 +73,14 @@ def candidates(draw: random.Random, count: int) -> list[str]:
 def choice(
     texts: Sequence[str], utility: MbrUtility = MbrUtility.chrf, *, weights: Sequence[float] | None = None
 ) -> str:
-    """The text that is chosen, of what a search has found with these probabilities, or of samples."""
+    """The text that is chosen, of what a search has found and that counts so much, or of samples."""
     found = [
         Candidate(
-            text=text, score=0.0, log_probability=math.log(weight) if weight else -math.inf, finished=True
+            # What a search has found counts by the root of its probability.
+            text=text,
+            score=0.0,
+            log_probability=2 * math.log(weight) if weight else -math.inf,
+            finished=True,
         )
         for text, weight in zip(texts, weights or [1.0] * len(texts), strict=True)
     ]
