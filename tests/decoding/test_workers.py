@@ -83,6 +83,11 @@ def test_a_stopped_job_leaves_no_process_and_goes_on_with_one_worker(
     with job(model, long_input, output) as process:
         workers = children(process.pid)
         assert len(workers) == 2
+        # Not even a signal of their own: only the main process ends them.
+        for worker in workers:
+            blocked = re.search(r"SigBlk:\s*(\w+)", Path(f"/proc/{worker}/status").read_text())
+            assert blocked
+            assert int(blocked[1], 16) & 1 << (signal.SIGINT - 1)
         if number is signal.SIGKILL:
             process.send_signal(number)
         else:
@@ -90,9 +95,11 @@ def test_a_stopped_job_leaves_no_process_and_goes_on_with_one_worker(
             os.killpg(process.pid, number)
         assert process.stderr is not None
         errors = process.stderr.read().decode()
-        assert process.wait(timeout=60) == (128 + number if number is not signal.SIGKILL else -number)
+        expected = -number if number is signal.SIGKILL else 128 + number
+        assert process.wait(timeout=60) == expected, errors
         wait_until(lambda: not any(map(alive, workers)), seconds=20)
     assert "Traceback" not in errors
+    assert "SpawnProcess" not in errors
     assert 0 < lines_done(output) < 10_000
     if number is not signal.SIGKILL:
         assert f"stopped after {lines_done(output):,} lines of {long_input}; resume=true goes on" in errors
