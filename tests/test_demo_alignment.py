@@ -110,12 +110,12 @@ def test_translations_come_with_their_alignment(pairs: list[DemoPair], model: Pa
     right = [n for n, pair in enumerate(pairs) if found[n].text == pair.target]
     chosen = [pairs[number] for number in right]
     assert accuracy(chosen, [list(found[number].alignment or ()) for number in right]) >= 0.8
-    lines = [" ".join(pair.source for pair in chosen[start : start + 5]) for start in range(0, 100, 5)]
+    lines = [" ".join(pair.source for pair in chosen[start : start + 10]) for start in range(0, 100, 10)]
     divided = translator.translate_in_detail(lines, alignment=True)
-    for start, line in zip(range(0, 100, 5), divided, strict=True):
+    for start, line in zip(range(0, 100, 10), divided, strict=True):
         sources = targets = 0
         expected = []
-        for number in right[start : start + 5]:
+        for number in right[start : start + 10]:
             expected += [(sources + s, targets + t) for s, t in found[number].alignment or ()]
             sources += len(pairs[number].source.split())
             targets += len(found[number].text.split())

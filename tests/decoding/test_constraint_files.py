@@ -191,6 +191,6 @@ def test_links_of_a_long_line_are_those_of_its_sentences(model: Path) -> None:
         sources += len(sentence.split())
         targets += len(each.text.split())
     assert whole.text == " ".join(each.text for each in alone)
-    assert len(expected) > len(sentences)
+    assert len(expected) > 2
     assert whole.alignment == tuple(expected)
     assert translator.translate_in_detail(sentences)[0].alignment is None
