@@ -46,6 +46,9 @@ class Recipe:
         lines_since = 0
 
         def translate(window: Window, counter: Counter) -> list[Translation]:
+            # The end of a text.
+            if not window.lines:
+                return []
             found = translator.translate_window(
                 window,
                 n_best=self.n_best,
