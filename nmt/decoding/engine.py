@@ -69,8 +69,11 @@ class Engine:
         """
         prefixes = prefixes or [()] * len(sources)
         terms = terms or [()] * len(sources)
-        for number, asked in enumerate(zip(sources, prefixes, terms, strict=True), start=1):
-            self._check(number, *asked)
+        for number, asked in enumerate(zip(prefixes, terms, strict=True), start=1):
+            try:
+                self.check(*asked)
+            except ConstraintError as error:
+                raise ConstraintError(f"sentence {number}: {error}") from None
         found: list[list[Hypothesis]] = [[] for _ in sources]
         for numbers, rows in self._groups(sources):
             own = self._search_group(
@@ -84,15 +87,18 @@ class Engine:
                 found[number] = hypotheses
         return found
 
-    def _check(self, number: int, source: Sequence[int], prefix: Sequence[int], terms: Terms) -> None:
-        try:
-            self.guidance.check(prefix, terms)
-            if self._longest_target is not None and _least_length(prefix, terms) > self._longest_target:
-                raise ConstraintError(
-                    f"prefix and terms are longer than the model's {self._longest_target} pieces"
-                )
-        except ConstraintError as error:
-            raise ConstraintError(f"sentence {number}: {error}") from None
+    def check(self, prefix: Sequence[int], terms: Terms) -> None:
+        """
+        Raises:
+            ConstraintError: no hypothesis can have this prefix and these terms.
+        """
+        if not (prefix or terms):
+            return
+        self.guidance.check(prefix, terms)
+        if self._longest_target is not None and _least_length(prefix, terms) > self._longest_target:
+            raise ConstraintError(
+                f"prefix and terms are longer than the model's {self._longest_target} pieces"
+            )
 
     def _search_group(
         self,
