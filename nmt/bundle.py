@@ -154,8 +154,9 @@ def load(path: str | Path, *, device: torch.device, dtype: torch.dtype = torch.f
             _check_shapes(file, model, weights)
             with _WithoutDraws():
                 model = _build(settings)
+            # The pages of the file itself, which all processes that decode with it share.
             for name, parameter in model.named_parameters():
-                parameter.data.copy_(weights.get_tensor(name))
+                parameter.data = weights.get_tensor(name)
     except (OSError, SafetensorError, RuntimeError, OverflowError) as error:
         raise BundleError(f"{file}: cannot be read: {_first_line(error)}") from error
     card = read_card(folder / CARD_FILE)

@@ -207,21 +207,36 @@ class TranslateConfig:
     format: OutputFormat = OutputFormat.text
     # Candidates written for each line, best first.
     n_best: int = 1
+    # Write the word alignment of each candidate.
+    alignment: bool = False
+    # File of lines TERM<tabulator>TRANSLATION: where the term stands, its translation has to appear.
+    terms: str | None = None
+    # A file, or one for each input: line n is what the translation of line n begins with.
+    prefixes: str | None = None
     # With what an earlier job has left: true goes on, false throws it away, null refuses.
     resume: bool | None = None
     decoding: DecodingConfig = field(default_factory=DecodingConfig)
     device: Device = Device.auto
-    # CPU threads; 0 takes every core.
+    # Processes that translate, each with a GPU of its own or its share of the threads; 0 takes as many as
+    # there are threads or GPUs when the input is long enough.
+    workers: int = 0
+    # CPU threads of all workers; 0 takes every core.
     threads: int = 0
 
     def __post_init__(self) -> None:
         _check_threads(self.threads)
+        if self.workers < 0:
+            raise ValueError(f"workers must be 0 (as many as are useful) or more, not {self.workers}")
         if self.n_best < 1:
             raise ValueError(f"n_best must be at least 1, not {self.n_best}")
         if self.n_best > 1 and self.format is OutputFormat.text:
             raise ValueError(
                 f"n_best={self.n_best} needs format=tsv or format=jsonl; text has one line for each line"
             )
+        if self.alignment and self.format is OutputFormat.text:
+            raise ValueError("alignment=true needs format=tsv or format=jsonl; text has no place for it")
+        if self.prefixes is not None and self.input is None:
+            raise ValueError("prefixes belong to the lines of input=FILE; standard input has none")
         if self.resume and (self.input is None or self.output is None):
             raise ValueError("resume=true needs input=FILE and output=FILE, which can be read again")
 

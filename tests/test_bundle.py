@@ -51,6 +51,21 @@ def load(path: Path) -> bundle.Bundle:
     return bundle.load(path, device=CPU)
 
 
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="looks at the memory of this process")
+def test_weights_are_the_pages_of_the_file_and_never_written_back(folder: Path) -> None:
+    """Several processes that decode with one model share them."""
+    file = folder / "model.safetensors"
+    before = file.read_bytes()
+    loaded = load(folder)
+    assert str(file) in Path("/proc/self/maps").read_text()
+    with torch.no_grad():
+        for parameter in loaded.model.parameters():
+            parameter.add_(1)
+    assert file.read_bytes() == before
+    again = dict(load(folder).model.named_parameters())
+    assert all(torch.equal(again[name], weight) for name, weight in load_file(file).items())
+
+
 def change_settings(folder: Path, change: Any) -> None:
     path = folder / "config.yaml"
     settings = yaml.safe_load(path.read_text())

@@ -20,6 +20,7 @@ from nmt.data.demo.grammar import DemoGrammar
 from nmt.data.demo.lexicon import grammar_folder, read_grammar
 from nmt.data.demo.phrases import DemoPair
 from nmt.decoding.alignment import Links, align
+from nmt.decoding.translator import Translator
 
 VERBS = ("eat", "drink", "cook", "bake", "buy_food", "play_game", "order", "buy")
 TENSES = {"present": 1, "past": 2, "future": 2, "want_to": 2}
@@ -98,3 +99,24 @@ def test_cross_attention_finds_the_reordering(pairs: list[DemoPair], model: Path
     assert accuracy(held_out, found) >= 0.8
     # The verb at the end, and what it makes room for.
     assert accuracy(held_out, found, moved=2) >= 0.7
+
+
+def test_translations_come_with_their_alignment(pairs: list[DemoPair], model: Path) -> None:
+    """Of sentences one by one, and of several as one line that is divided."""
+    translator = Translator(model, device="cpu", max_source_pieces=50)
+    pairs = pairs[: 2 * TEST_PAIRS]
+    found = translator.translate_in_detail([pair.source for pair in pairs], alignment=True)
+    # Where the translation is the grammar's, so is the alignment to compare with.
+    right = [n for n, pair in enumerate(pairs) if found[n].text == pair.target]
+    chosen = [pairs[number] for number in right]
+    assert accuracy(chosen, [list(found[number].alignment or ()) for number in right]) >= 0.8
+    lines = [" ".join(pair.source for pair in chosen[start : start + 10]) for start in range(0, 100, 10)]
+    divided = translator.translate_in_detail(lines, alignment=True)
+    for start, line in zip(range(0, 100, 10), divided, strict=True):
+        sources = targets = 0
+        expected = []
+        for number in right[start : start + 10]:
+            expected += [(sources + s, targets + t) for s, t in found[number].alignment or ()]
+            sources += len(pairs[number].source.split())
+            targets += len(found[number].text.split())
+        assert line.alignment == tuple(expected)

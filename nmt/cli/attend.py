@@ -1,5 +1,6 @@
 """`nmt attend`: what a model attends to in a sentence pair, as a picture or in the terminal."""
 
+import io
 import os
 import shutil
 import sys
@@ -9,9 +10,9 @@ from pathlib import Path
 import torch
 
 from nmt import bundle
-from nmt.cli.whole_file import check_output, whole_file
 from nmt.config import AttendConfig, ConfigError
 from nmt.data.processors import available_cores
+from nmt.decoding.output import check_output, open_output
 from nmt.decoding.translator import Translator
 from nmt.evaluation.attention_maps import AttentionMap, PairAttention
 from nmt.evaluation.attention_pictures import require_matplotlib, write_picture
@@ -31,7 +32,7 @@ def run(config: AttendConfig) -> None:
     if not config.source.strip():
         raise ConfigError("source is blank: give a sentence, source='...'")
     if config.output is not None:
-        check_output(config.output)
+        check_output(Path(config.output))
         require_matplotlib()
     torch.set_num_threads(config.threads or available_cores())
     device = choose_device(config.device)
@@ -48,10 +49,12 @@ def run(config: AttendConfig) -> None:
     if config.output is None:
         print(f"{title}\n{in_terminal(grid)}")
         return
-    with whole_file(config.output) as file:
-        write_picture(
-            file, grid, title=title, theme=config.theme, kind=Path(config.output).suffix[1:].lower()
-        )
+    picture = io.BytesIO()
+    kind = Path(config.output).suffix[1:].lower()
+    write_picture(picture, grid, title=title, theme=config.theme, kind=kind)
+    with open_output(Path(config.output)) as output:
+        output.write(picture.getvalue(), lines=0)
+        output.finish()
     print(f"written to {config.output}", file=sys.stderr)
 
 

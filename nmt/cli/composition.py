@@ -27,7 +27,7 @@ LITERALS: dict[str, tuple[str, ...]] = {
     "prepare": (),
     "train": (),
     "evaluate": ("model", "output", "plot"),
-    "translate": ("model", "input", "output"),
+    "translate": ("model", "input", "output", "terms", "prefixes"),
     "score": ("model", "source", "target", "output"),
     "attend": ("model", "source", "target", "output"),
     "average": ("model", "output"),

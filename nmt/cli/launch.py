@@ -23,6 +23,7 @@ from nmt.training.place import place
 
 # Errors that speak to the user: one line, no traceback. Named, because importing them would import torch.
 USER_ERRORS = {
+    "nmt.cli.workers": "WorkerError",
     "nmt.data.text_lines": "DataError",
     "nmt.bundle": "BundleError",
     "nmt.evaluation.comparison": "ComparisonError",

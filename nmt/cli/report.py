@@ -7,8 +7,8 @@ from pathlib import Path
 from nmt.cli.evaluations import Evaluations
 from nmt.cli.reported_systems import attention_maps, model_folder, run_folder
 from nmt.cli.training_words import TrainingWordsError, training_words
-from nmt.cli.whole_file import check_output, whole_file
 from nmt.config import ConfigError, ReportConfig
+from nmt.decoding.output import check_output, open_output
 from nmt.evaluation.comparison import compare, shared_sets
 from nmt.evaluation.evaluation import Evaluation
 from nmt.evaluation.report.content import LETTERS, ReportedSystem, make_report
@@ -22,7 +22,8 @@ from nmt.evaluation.word_frequency import TrainingWords
 def run(config: ReportConfig) -> None:
     """Read or make the evaluations of all systems and write the page."""
     for name in ("output", "markdown"):
-        check_output(getattr(config, name), tuple(config.systems), name=name)
+        if (path := getattr(config, name)) is not None:
+            check_output(Path(path), [Path(system) for system in config.systems], name=name)
     evaluations = Evaluations(config, verb="report").all()
     test_sets = shared_sets(evaluations)
     comparison = compare(
@@ -99,9 +100,10 @@ def _systems(
 
 def _write(path: str, text: str, name: str) -> None:
     try:
-        with whole_file(path) as file:
+        with open_output(Path(path)) as output:
             # Half of a pair of surrogates, which JSON can hold, is no text.
-            file.write(text.encode("utf-8", "replace"))
+            output.write(text.encode("utf-8", "replace"), lines=0)
+            output.finish()
     except OSError as error:
         raise ConfigError(f"{name}={path}: cannot be written ({error.strerror})") from error
     print(f"written to {path} ({Path(path).stat().st_size / 1e6:.1f} MB)", file=sys.stderr)

@@ -2,40 +2,45 @@
 
 import sys
 from collections.abc import Iterator
-from contextlib import nullcontext
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
 from nmt import bundle
-from nmt.cli.whole_file import check_output, whole_file
 from nmt.config import ScoreConfig
 from nmt.data.processors import available_cores
 from nmt.data.text_lines import DataError, read_lines
+from nmt.decoding.output import check_output, open_output
 from nmt.decoding.scoring import TotalScore, score_lines
 from nmt.model.device import choose_device
+
+# Lines that are written together.
+_WINDOW_LINES = 1024
 
 
 def run(config: ScoreConfig) -> None:
     """Write one line for each pair: log-probability, pieces, and the first divided by the second."""
-    check_output(config.output, (config.source, config.target))
+    output_path = None if config.output is None else Path(config.output)
+    if output_path is not None:
+        check_output(output_path, (Path(config.source), Path(config.target)))
     pairs = count_pairs(config.source, config.target)
     torch.set_num_threads(config.threads or available_cores())
     loaded = bundle.load(config.model, device=choose_device(config.device))
     stream = zip(_lines("source", config.source), _lines("target", config.target), strict=True)
     scores = score_lines(loaded.model, loaded.tokenizer, stream)
     total = TotalScore()
-    opened = nullcontext(sys.stdout.buffer) if config.output is None else whole_file(config.output)
     # A log file needs no line ten times a second.
     interval = 0.2 if sys.stderr.isatty() else 30
-    with opened as output, tqdm(total=pairs, unit=" pairs", desc="score", mininterval=interval) as bar:
-        for score in scores:
-            output.write(f"{score}\n".encode())
-            total.add(score)
-            bar.update()
-        output.flush()
+    output = open_output(output_path)
+    with output, tqdm(total=pairs, unit=" pairs", desc="score", mininterval=interval) as bar:
+        while window := list(islice(scores, _WINDOW_LINES)):
+            output.write("".join(f"{score}\n" for score in window).encode(), lines=len(window))
+            for score in window:
+                total.add(score)
+            bar.update(len(window))
+        output.finish()
     print(summary(total), file=sys.stderr if config.output is None else sys.stdout)
 
 

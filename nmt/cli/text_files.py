@@ -1,14 +1,13 @@
 """Which texts `nmt translate` reads, and where the translation of each goes."""
 
 import csv
-import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from nmt.config import ConfigError
 from nmt.data.text_lines import check_file
 from nmt.decoding.config import OutputFormat
+from nmt.decoding.output import check_output
 
 _PACKED = (".gz", ".zst")
 
@@ -21,6 +20,8 @@ class TextJob:
     inputs: tuple[Path, ...]
     # None is standard output.
     output: Path | None
+    # Texts of as many lines, line n what the translation of line n begins with; none of them for no prefixes.
+    prefixes: tuple[Path, ...] = ()
 
     @property
     def name(self) -> str:
@@ -28,33 +29,52 @@ class TextJob:
         return ", ".join(map(str, self.inputs)) or "standard input"
 
 
-def plan(given_input: str | None, given_output: str | None, layout: OutputFormat) -> list[TextJob]:
-    """The jobs that `input` and `output` stand for; a folder of outputs is made.
+def plan(
+    given_input: str | None,
+    given_output: str | None,
+    layout: OutputFormat,
+    given_prefixes: str | None = None,
+) -> list[TextJob]:
+    """The jobs that `input`, `output` and `prefixes` stand for; a folder of outputs is made.
 
     Raises:
-        DataError, ConfigError: a file is not there, may not be written, or would be overwritten by another.
+        DataError, ConfigError, OutputError: a file is not there, may not be written, or would be overwritten
+            by another.
     """
-    inputs = [] if given_input is None else named_files(given_input)
-    for path in inputs:
-        check_file(path, field="input")
+    inputs = _checked_files(given_input, "input")
+    prefixes = _checked_files(given_prefixes, "prefixes")
+    if prefixes and len(prefixes) != len(inputs):
+        raise ConfigError(
+            f"prefixes={given_prefixes}: {len(prefixes)} files for {len(inputs)} inputs; each has its own"
+        )
     if given_output is None:
-        return [TextJob(tuple(inputs), None)]
+        return [TextJob(tuple(inputs), None, tuple(prefixes))]
     output = Path(given_output)
     if inputs and (len(inputs) > 1 or output.is_dir() or given_output.endswith("/")):
-        jobs = [TextJob((path,), output / output_name(path, layout)) for path in inputs]
+        jobs = [
+            TextJob((path,), output / output_name(path, layout), tuple(prefixes[n : n + 1]))
+            for n, path in enumerate(inputs)
+        ]
         _make_folder(output, several=len(inputs) > 1)
     else:
-        jobs = [TextJob(tuple(inputs), output)]
+        jobs = [TextJob(tuple(inputs), output, tuple(prefixes))]
     names = [job.output for job in jobs]
     for job in jobs:
         assert job.output is not None
         if names.count(job.output) > 1:
             raise ConfigError(f"output={job.output}: two inputs have this name; translate them one by one")
-        _check_output(job.output, inputs)
+        check_output(job.output, [*inputs, *prefixes])
     return jobs
 
 
-def named_files(given: str) -> list[Path]:
+def _checked_files(given: str | None, field: str) -> list[Path]:
+    paths = [] if given is None else named_files(given, field)
+    for path in paths:
+        check_file(path, field=field)
+    return paths
+
+
+def named_files(given: str, field: str) -> list[Path]:
     """The paths in FILE or [FILE,FILE]; quotation marks hold together a name with a comma.
 
     Raises:
@@ -64,7 +84,7 @@ def named_files(given: str) -> list[Path]:
         return [Path(given)]
     names = next(csv.reader([given[1:-1]], skipinitialspace=True), [])
     if not names or not all(name.strip() for name in names):
-        raise ConfigError(f"input={given}: must be FILE or [FILE,FILE]")
+        raise ConfigError(f"{field}={given}: must be FILE or [FILE,FILE]")
     return [Path(name.strip()) for name in names]
 
 
@@ -84,15 +104,3 @@ def _make_folder(folder: Path, *, several: bool) -> None:
         folder.mkdir(exist_ok=True)
     except OSError as error:
         raise ConfigError(f"output={folder}: the folder cannot be made ({error.strerror})") from error
-
-
-def _check_output(path: Path, inputs: Sequence[Path]) -> None:
-    """Raise ConfigError before any work is done for nothing."""
-    if path.is_dir():
-        raise ConfigError(f"output={path}: is a folder, not a file")
-    if not path.absolute().parent.is_dir():
-        raise ConfigError(f"output={path}: the folder does not exist; make it first")
-    if not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
-        raise ConfigError(f"output={path}: may not be written")
-    if path.exists() and any(path.samefile(source) for source in inputs):
-        raise ConfigError(f"output={path}: is the input itself; choose another file")

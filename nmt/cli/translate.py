@@ -4,29 +4,35 @@ import os
 import signal
 import stat
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from itertools import islice
-from pathlib import Path
+from dataclasses import replace
+from itertools import chain, islice
 from types import FrameType
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 
 from nmt import __version__, bundle
+from nmt.cli.constraint_files import Constraints, read_constraints
 from nmt.cli.model_folders import model_folders
+from nmt.cli.recipe import Recipe, ThisProcess, Translated
 from nmt.cli.text_files import TextJob, plan
+from nmt.cli.workers import Workers
 from nmt.config import ConfigError, TranslateConfig
 from nmt.data.processors import available_cores
 from nmt.data.text_lines import DataError
-from nmt.decoding.config import DecodingPrecision
+from nmt.decoding.config import DecodingConfig, DecodingPrecision
 from nmt.decoding.formats import written
-from nmt.decoding.output_file import OutputFile
+from nmt.decoding.output import Output, open_output
 from nmt.decoding.progress import Progress
 from nmt.decoding.text_input import Lines, Survey, files, standard_input, survey
-from nmt.decoding.translator import Translator
-from nmt.decoding.windows import WaitingLines, windows
-from nmt.training.memory import release
+from nmt.decoding.windows import WaitingLines, Window, windows
+from nmt.model.device import choose_device
+from nmt.model.precision import fastest_dtype
+
+# So much text makes up for the start of a worker, a few seconds: about a thousand sentences.
+_BYTES_PER_WORKER = 1 << 16
 
 
 def run(config: TranslateConfig) -> None:
@@ -34,128 +40,139 @@ def run(config: TranslateConfig) -> None:
     beam_size = config.decoding.beam_size
     if config.n_best > beam_size:
         raise ConfigError(f"n_best={config.n_best} is more than decoding.beam_size={beam_size}")
-    jobs = plan(config.input, config.output, config.format)
+    jobs = plan(config.input, config.output, config.format, config.prefixes)
     surveys = [survey(job.inputs) if job.inputs else None for job in jobs]
-    translator = Translator(
-        model_folders(config.model),
-        device=config.device,
-        threads=config.threads or available_cores(),
-        **config.decoding.plain(),  # type: ignore[arg-type]
+    device = choose_device(config.device)
+    threads = config.threads or available_cores()
+    workers = config.workers or useful_workers(surveys, device, threads)
+    torch.set_num_threads(max(1, threads // workers))
+    decoding = _precision_decided(config.decoding, device)
+    models = model_folders(config.model)
+    constraints = read_constraints(config.terms, jobs, surveys, bundle.locate(models[0]), decoding)
+    basis = {} if config.output is None else _basis(config, decoding, device, constraints)
+    texts = []
+    for job, found, prefixes in zip(jobs, surveys, constraints.prefixes_hashes, strict=True):
+        identity = None if found is None else {"input": found.xxh3_128, "prefixes": prefixes, **basis}
+        texts.append(_Text(job, found, open_output(job.output, identity, resume=config.resume)))
+    recipe = Recipe(
+        models=models,
+        device=device.type,
+        threads=torch.get_num_threads(),
+        decoding=decoding.plain(),
+        n_best=config.n_best,
+        alignment=config.alignment,
+        glossary=constraints.glossary,
     )
-    basis = _basis(config, translator)
-    outputs = [_output(job, found, basis, config.resume) for job, found in zip(jobs, surveys, strict=True)]
     # What cannot be gone on with is said before hours are spent on the files before it.
-    for output in outputs[1:]:
-        with output:
+    for text in texts[1:]:
+        with text.output:
             pass
     total = None if None in surveys else sum(found.lines for found in surveys if found)
-    with _terminated_in_order(), Progress(total, shown=_progress_is_shown(config)) as progress:
-        for job, found, output in zip(jobs, surveys, outputs, strict=True):
+    processes = ThisProcess(recipe) if workers == 1 else Workers(recipe, workers)
+    shown = _progress_is_shown(config)
+    with _terminated_in_order(), processes, Progress(total, shown=shown) as progress:
+        _write(texts, processes.translate(_windows(texts, workers), progress), config, progress)
+    for text in texts:
+        text.output.forget()
+
+
+def useful_workers(surveys: Sequence[Survey | None], device: torch.device, threads: int) -> int:
+    """How many processes translate texts fastest.
+
+    Two processes do nearly twice the work of one, two threads that share the products of one do not. A text
+    that is answered line by line as it comes, or is short, is not worth the start of a process.
+    """
+    size = sum(0 if found is None else found.bytes for found in surveys)
+    places = {"cpu": threads, "cuda": torch.cuda.device_count()}.get(device.type, 1)
+    return max(1, min(places, size // _BYTES_PER_WORKER))
+
+
+class _Text:
+    """A text and where its translation goes."""
+
+    def __init__(self, job: TextJob, found: Survey | None, output: Output) -> None:
+        self.job, self.found, self.output = job, found, output
+        self.lines = Lines(files(job.inputs) if job.inputs else [standard_input()])
+
+    def windows(self, *, as_they_come: bool) -> Iterator[Window]:
+        """The windows that an earlier job has left, and one without lines at the end."""
+        done = self.output.lines
+        prefixes = islice(Lines(files(self.job.prefixes, field="prefixes")), done, None)
+        if not self.output.finished:
+            waits = as_they_come and not (self.job.inputs or _standard_input_is_a_file())
+            for lines in WaitingLines(self.lines) if waits else windows(islice(self.lines, done, None)):
+                yield Window(lines, done + 1, list(islice(prefixes, len(lines))))
+                done += len(lines)
+        yield Window((), done + 1)
+
+    def say_what_was_replaced(self) -> None:
+        if self.lines.invalid:
+            where = f"{self.job.name}: " if self.job.inputs else ""
+            _say(
+                f"{where}{self.lines.invalid:,} lines with bytes that are not UTF-8, the first of them line"
+                f" {self.lines.first_invalid:,}; those bytes were read as U+FFFD"
+            )
+
+
+def _windows(texts: Iterable[_Text], workers: int) -> Iterator[Window]:
+    return chain.from_iterable(text.windows(as_they_come=workers == 1) for text in texts)
+
+
+def _write(
+    texts: Iterable[_Text], translated: Iterator[Translated], config: TranslateConfig, progress: Progress
+) -> None:
+    """Write the translations of each text, from where an earlier job has stopped."""
+    for text in texts:
+        output, name = text.output, text.job.name
+        with output:
+            if output.lines:
+                progress.skip(output.lines)
+                _say(f"going on after {output.lines:,} lines of {name}")
             try:
-                _translate(job, found, output, translator, config, progress)
+                for window, translations in translated:
+                    if not window.lines:
+                        break
+                    data = written(
+                        translations,
+                        config.format,
+                        first_line=window.first_line,
+                        alignment=config.alignment,
+                    )
+                    output.write(data, lines=len(window.lines))
+                if text.found is not None and output.lines != text.found.lines:
+                    raise DataError(f"input: {name} has changed while it was translated")
+                if not output.finished:
+                    output.finish()
             except BaseException:
-                if isinstance(output, OutputFile) and output.kept:
-                    _say(f"stopped after {output.lines:,} lines of {job.name}; resume=true goes on")
+                if output.kept:
+                    _say(f"stopped after {output.lines:,} lines of {name}; resume=true goes on")
                 raise
-    for output in outputs:
-        output.forget()
+        text.say_what_was_replaced()
 
 
-class Stream:
-    """Standard output, a pipe or a device, to which every window goes at once."""
-
-    lines = 0
-    finished = False
-
-    def __init__(self, path: Path | None) -> None:
-        self._path = path
-
-    def __enter__(self) -> "Stream":
-        self._file: BinaryIO = sys.stdout.buffer if self._path is None else self._path.open("wb")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._path is not None:
-            self._file.close()
-
-    def write(self, data: bytes, *, lines: int) -> None:
-        """Send the text of a window."""
-        self._file.write(data)
-        self._file.flush()
-        self.lines += lines
-
-    def finish(self) -> None:
-        """There is nothing to put in its place."""
-
-    def forget(self) -> None:
-        """There is nothing to forget."""
+def _precision_decided(decoding: DecodingConfig, device: torch.device) -> DecodingConfig:
+    """What `auto` stands for depends on the machine and is measured once, not by each worker for itself."""
+    if decoding.precision is not DecodingPrecision.auto:
+        return decoding
+    dtype = str(fastest_dtype(device)).removeprefix("torch.")
+    return replace(decoding, precision=DecodingPrecision(dtype))
 
 
-def _output(
-    job: TextJob, found: Survey | None, basis: dict[str, Any], resume: bool | None
-) -> OutputFile | Stream:
-    if job.output is None or (job.output.exists() and not job.output.is_file()):
-        return Stream(job.output)
-    identity = None if found is None else {"input": found.xxh3_128, **basis}
-    return OutputFile(job.output, identity, resume=resume)
-
-
-def _basis(config: TranslateConfig, translator: Translator) -> dict[str, Any]:
+def _basis(
+    config: TranslateConfig, decoding: DecodingConfig, device: torch.device, constraints: Constraints
+) -> dict[str, Any]:
     """All that the bytes of an output depend on beside its input."""
-    if config.output is None:
-        return {}
-    decoding = config.decoding.plain()
-    if config.decoding.precision is not DecodingPrecision.int8:
-        # What `auto` stands for depends on the machine.
-        decoding["precision"] = str(translator.dtype).removeprefix("torch.")
     return {
         "model": [bundle.fingerprint(folder) for folder in model_folders(config.model)],
         "format": config.format.value,
         "n_best": config.n_best,
-        **{f"decoding.{name}": value for name, value in decoding.items()},
-        "device": translator.device.type,
+        "alignment": config.alignment,
+        "terms": constraints.terms_hash,
+        **{f"decoding.{name}": value for name, value in decoding.plain().items()},
+        "device": device.type,
         "nmt": __version__,
         "torch": torch.__version__,
     }
-
-
-def _translate(
-    job: TextJob,
-    found: Survey | None,
-    output: OutputFile | Stream,
-    translator: Translator,
-    config: TranslateConfig,
-    progress: Progress,
-) -> None:
-    """Translate one text, from where an earlier job has stopped."""
-    lines = Lines(files(job.inputs) if job.inputs else [standard_input()])
-    with output:
-        if output.lines:
-            progress.skip(output.lines)
-            _say(f"going on after {output.lines:,} lines of {job.name}")
-        if output.finished:
-            return
-        for window in _windows(lines, job, skip=output.lines):
-            translations = translator.translate_window(window, n_best=config.n_best, progress=progress)
-            data = written(translations, config.format, first_line=output.lines + 1)
-            output.write(data, lines=len(window))
-            # Batches of all lengths leave the memory in pieces that later ones could not use.
-            if len(window) > 1:
-                release(translator.device)
-        if found is not None and output.lines != found.lines:
-            raise DataError(f"input: {job.name} has changed while it was translated")
-        output.finish()
-    if lines.invalid:
-        _say(
-            f"{f'{job.name}: ' if job.inputs else ''}{lines.invalid:,} lines with bytes that are not UTF-8,"
-            f" the first of them line {lines.first_invalid:,}; those bytes were read as U+FFFD"
-        )
-
-
-def _windows(lines: Lines, job: TextJob, *, skip: int) -> Iterable[list[str]]:
-    if job.inputs or _standard_input_is_a_file():
-        return windows(islice(lines, skip, None))
-    return WaitingLines(lines)
 
 
 def _standard_input_is_a_file() -> bool:

@@ -15,12 +15,15 @@ layers now one and now the other is the better; their mean is close to the bette
 Shapes: S source pieces, T target pieces, END included in both; L layers, H heads.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from nmt.data.tokenizer import BEGIN_ID, Tokenizer
+from nmt.decoding.ensemble import Ensemble, TranslationModel
+from nmt.decoding.translation import Candidate
 from nmt.model.attention_weights import cross_attention_weights
 from nmt.model.transformer import Transformer
 
@@ -36,7 +39,7 @@ def default_layers(decoder_layers: int) -> list[int]:
 
 
 def align(
-    model: Transformer,
+    model: TranslationModel,
     tokenizer: Tokenizer,
     sources: Sequence[str],
     targets: Sequence[str],
@@ -50,36 +53,41 @@ def align(
     pieces; punctuation attached to either word, which attends to punctuation, is left out. END is no word.
 
     Args:
+        model: of an ensemble the mean of its members' attention is taken.
         layers: decoder layers, from 0; None takes `default_layers`.
 
     Raises:
         LengthError: a sentence is longer than learned positions reach.
         ValueError: there is no such layer.
     """
-    count = model.config.decoder_layers
-    chosen = default_layers(count) if layers is None else layers
-    if not chosen or not all(0 <= layer < count for layer in chosen):
-        raise ValueError(f"layers {list(chosen)} are not among the decoder's, 0 to {count - 1}")
+    members = model.members if isinstance(model, Ensemble) else [model]
+    chosen = [_chosen_layers(member, layers) for member in members]
     source_pieces = tokenizer.encode_source(sources)
     target_pieces = tokenizer.encode_target(targets)
     links: list[Links] = [[] for _ in source_pieces]
     for batch in _batches([len(s) + len(t) for s, t in zip(source_pieces, target_pieces, strict=True)]):
-        weights = cross_attention_weights(
-            model,
-            [source_pieces[number] for number in batch],
-            [target_pieces[number] for number in batch],
-            begin_id=BEGIN_ID,
-            layers=chosen,
-        )
-        for number, weights_LHTS in zip(batch, weights, strict=True):
+        pieces = [source_pieces[number] for number in batch], [target_pieces[number] for number in batch]
+        weights = [
+            cross_attention_weights(member, *pieces, begin_id=BEGIN_ID, layers=own)
+            for member, own in zip(members, chosen, strict=True)
+        ]
+        for number, *weights_LHTS in zip(batch, *weights, strict=True):
             source_words = tokenizer.words_source(sources[number])
             target_words = tokenizer.words_target(targets[number])
             # The last step writes END, the last column is the source's.
-            weights_TS = weights_LHTS.mean(dim=(0, 1))[:-1, :-1]
+            weights_TS = torch.stack([own.mean(dim=(0, 1)) for own in weights_LHTS]).mean(0)[:-1, :-1]
             weights_TS[:, _attached_marks(tokenizer.pieces_source(sources[number]), source_words)] = 0
             weights_TS[_attached_marks(tokenizer.pieces_target(targets[number]), target_words)] = 0
             links[number] = best_links(weights_TS, source_words, target_words)
     return links
+
+
+def _chosen_layers(model: Transformer, layers: Sequence[int] | None) -> Sequence[int]:
+    count = model.config.decoder_layers
+    chosen = default_layers(count) if layers is None else layers
+    if not chosen or not all(0 <= layer < count for layer in chosen):
+        raise ValueError(f"layers {list(chosen)} are not among the decoder's, 0 to {count - 1}")
+    return chosen
 
 
 def _attached_marks(pieces: Sequence[str], words: Sequence[int]) -> list[int]:
@@ -91,6 +99,29 @@ def _attached_marks(pieces: Sequence[str], words: Sequence[int]) -> list[int]:
         for place, (word, has_letters) in enumerate(zip(words, written, strict=True))
         if word in with_letters and not has_letters
     ]
+
+
+def aligned(
+    model: TranslationModel,
+    tokenizer: Tokenizer,
+    sources: Sequence[str],
+    candidates: Sequence[Sequence[Candidate]],
+) -> list[list[Candidate]]:
+    """The candidates for each source with their alignment to it.
+
+    A candidate that the model cannot read, for its learned positions end before, stays without.
+    """
+    longest = model.longest_source
+    pairs = [(source, each) for source, own in zip(sources, candidates, strict=True) for each in own]
+    lengths = [len(pieces) for pieces in tokenizer.encode_target([each.text for _, each in pairs])]
+    readable = [longest is None or length <= longest for length in lengths]
+    asked = [pair for pair, can_read in zip(pairs, readable, strict=True) if can_read]
+    found = iter(align(model, tokenizer, [s for s, _ in asked], [each.text for _, each in asked]))
+    done = iter(
+        replace(each, alignment=tuple(next(found))) if can_read else each
+        for (_, each), can_read in zip(pairs, readable, strict=True)
+    )
+    return [[next(done) for _ in own] for own in candidates]
 
 
 def best_links(weights_TS: Tensor, source_words: Sequence[int], target_words: Sequence[int]) -> Links:
@@ -107,7 +138,7 @@ def best_links(weights_TS: Tensor, source_words: Sequence[int], target_words: Se
     return [(best[word], word) for word in sorted(set(target_words))]
 
 
-def pharaoh(links: Links) -> str:
+def pharaoh(links: Iterable[tuple[int, int]]) -> str:
     """The usual notation: "0-0 1-2" for source word - target word."""
     return " ".join(f"{source}-{target}" for source, target in links)
 

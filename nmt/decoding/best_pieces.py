@@ -41,7 +41,11 @@ def best_pieces(
 
 
 def _maxima_and_sums(logits_BWV: Tensor) -> tuple[Tensor, Tensor]:
-    """The greatest logit of each whole block, and the logarithm of the sum of all exponentials [B, W]."""
+    """The greatest logit of each whole block, and the logarithm of the sum of all exponentials [B, W].
+
+    The sum comes from the softmax, whose greatest share is exp(greatest logit) / sum: one pass over the
+    vocabulary where difference, exponential and sum are three.
+    """
     logits_NV = logits_BWV.flatten(0, 1)
     maxima, sums = [], []
     body = logits_NV.shape[1] // _BLOCK * _BLOCK
@@ -49,12 +53,8 @@ def _maxima_and_sums(logits_BWV: Tensor) -> tuple[Tensor, Tensor]:
     for chunk_nV in torch.split(logits_NV, size):
         values_nV = chunk_nV.float()
         maxima_nM = values_nV[:, :body].view(len(values_nV), -1, _BLOCK).amax(-1)
-        largest_n1 = torch.cat((maxima_nM, values_nV[:, body:]), 1).amax(1, keepdim=True)
-        if values_nV is chunk_nV:
-            values_nV = values_nV - largest_n1
-        else:
-            values_nV.sub_(largest_n1)
-        sums.append(largest_n1 + values_nV.exp_().sum(1, keepdim=True).log())
+        largest_n = torch.cat((maxima_nM, values_nV[:, body:]), 1).amax(1)
+        sums.append(largest_n - values_nV.softmax(-1).amax(1).log())
         maxima.append(maxima_nM)
     shape = logits_BWV.shape[:2]
     return torch.cat(maxima).view(*shape, -1), torch.cat(sums).view(shape)

@@ -30,7 +30,7 @@ class DecodingPrecision(Enum):
     float32 = "float32"
     bfloat16 = "bfloat16"
     float16 = "float16"
-    # Weights as whole numbers, for CPUs
+    # Weights as whole numbers, for CPUs; attention in bfloat16 where that is faster
     int8 = "int8"
 
 

@@ -16,8 +16,8 @@ from nmt.decoding.ensemble import EnsembleCache, TranslationModel
 from nmt.decoding.extension import Hypothesis, SearchRules
 from nmt.decoding.guidance import BANNED_IDS, ConstraintError, Guidance
 from nmt.decoding.precision import decoding_model
-from nmt.decoding.search import BeamSearch
-from nmt.model.cache import DecoderCache
+from nmt.decoding.search import ROWS_TOGETHER, BeamSearch
+from nmt.model.cache import MEMORY_STEP, DecoderCache
 
 
 class Engine:
@@ -69,8 +69,11 @@ class Engine:
         """
         prefixes = prefixes or [()] * len(sources)
         terms = terms or [()] * len(sources)
-        for number, asked in enumerate(zip(sources, prefixes, terms, strict=True), start=1):
-            self._check(number, *asked)
+        for number, asked in enumerate(zip(prefixes, terms, strict=True), start=1):
+            try:
+                self.check(*asked)
+            except ConstraintError as error:
+                raise ConstraintError(f"sentence {number}: {error}") from None
         found: list[list[Hypothesis]] = [[] for _ in sources]
         for numbers, rows in self._groups(sources):
             own = self._search_group(
@@ -84,15 +87,18 @@ class Engine:
                 found[number] = hypotheses
         return found
 
-    def _check(self, number: int, source: Sequence[int], prefix: Sequence[int], terms: Terms) -> None:
-        try:
-            self.guidance.check(prefix, terms)
-            if self._longest_target is not None and _least_length(prefix, terms) > self._longest_target:
-                raise ConstraintError(
-                    f"prefix and terms are longer than the model's {self._longest_target} pieces"
-                )
-        except ConstraintError as error:
-            raise ConstraintError(f"sentence {number}: {error}") from None
+    def check(self, prefix: Sequence[int], terms: Terms) -> None:
+        """
+        Raises:
+            ConstraintError: no hypothesis can have this prefix and these terms.
+        """
+        if not (prefix or terms):
+            return
+        self.guidance.check(prefix, terms)
+        if self._longest_target is not None and _least_length(prefix, terms) > self._longest_target:
+            raise ConstraintError(
+                f"prefix and terms are longer than the model's {self._longest_target} pieces"
+            )
 
     def _search_group(
         self,
@@ -105,7 +111,7 @@ class Engine:
         """Search sources that are sorted by length, so many at a time."""
 
         def start(numbers: Sequence[int]) -> DecoderCache | EnsembleCache:
-            longest = max(len(sources[number]) for number in numbers)
+            longest = self._padded_length(max(len(sources[number]) for number in numbers))
             padded = [[*sources[n], *[PAD_ID] * (longest - len(sources[n]))] for n in numbers]
             cache = self.model.start_cache(
                 torch.tensor(padded, device=self.device), beam_size=rules.beam_size
@@ -141,6 +147,11 @@ class Engine:
         length = int(self.config.max_length_ratio * source_length) + self.config.max_length_offset
         return length if self._longest_target is None else min(length, self._longest_target)
 
+    def _padded_length(self, length: int) -> int:
+        """Source slots of a batch whose longest sentence has so many pieces: few different lengths."""
+        padded = -(-length // MEMORY_STEP) * MEMORY_STEP
+        return padded if self.model.longest_source is None else min(padded, self.model.longest_source)
+
     def _groups(self, sources: Sequence[Sequence[int]]) -> Iterator[tuple[list[int], int]]:
         """Numbers of sentences, longest first, and how many of them fit into memory at a time.
 
@@ -151,6 +162,8 @@ class Engine:
         while start < len(order):
             longest = len(sources[order[start]])
             rows = max(1, self.config.max_tokens_per_batch // (longest * self.config.beam_size))
+            if rows > ROWS_TOGETHER:
+                rows -= rows % ROWS_TOGETHER
             end = start
             while end < len(order) and 2 * len(sources[order[end]]) > longest:
                 end += 1

@@ -76,11 +76,19 @@ class Guidance:
             raise ConstraintError("a prefix or term has a word of decoding.banned_words")
         if not all(terms):
             raise ConstraintError("a term has no pieces")
-        if terms and self.config.temperature > 0:
+        if terms:
+            self.check_terms()
+
+    def check_terms(self) -> None:
+        """
+        Raises:
+            ConstraintError: there can be no terms with these settings.
+        """
+        if self.config.temperature > 0:
             raise ConstraintError("terms are searched for and not sampled: decoding.temperature must be 0")
-        if terms and self.config.diverse_groups > 1:
+        if self.config.diverse_groups > 1:
             raise ConstraintError("terms need all beams: decoding.diverse_groups must be 1")
-        if terms and self.config.beam_size < 2:
+        if self.config.beam_size < 2:
             raise ConstraintError(f"terms need decoding.beam_size of at least 2, not {self.config.beam_size}")
 
     def extension(

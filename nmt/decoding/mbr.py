@@ -24,46 +24,24 @@ from nmt.decoding.translation import Candidate
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
+# The first hypotheses of a search share nearly all of the probability, more than their quality explains. The
+# choice among five on 1,014 validation sentences of Multi30k, `small`, by the power of the probability:
+#     power     1     0.5   0.25  0     the most probable one
+#     chrF      57.6  58.0  58.2  58.3  56.9
+#     BLEU      34.6  34.7  34.5  32.4  34.2
+_POWER = 0.5
 # Sums in another order differ by less than the last of these, different texts by far more.
 _EQUAL_DIGITS = 9
-
-
-def choose(
-    candidates: Sequence[Sequence[str]],
-    *,
-    utility: MbrUtility,
-    weights: Sequence[Sequence[float]] | None = None,
-    tokenizer: str = "13a",
-) -> list[int]:
-    """The place of the best candidate of each sentence; of equals the first.
-
-    Args:
-        candidates: of each sentence at least one. The same text may stand there several times, as it does
-            among samples, and counts as often.
-        utility: how good one candidate is when another is the truth.
-        weights: how probable each candidate is, compared with the others of its sentence; None makes them
-            equal.
-        tokenizer: sacrebleu's name of the tokenizer of BLEU; `char` suits languages without spaces.
-
-    Raises:
-        ValueError: a sentence without candidates, or weights that are negative, no numbers or all zero.
-    """
-    found = []
-    for number, own in enumerate(candidates):
-        utilities = expected_utilities(
-            own, utility=utility, weights=None if weights is None else weights[number], tokenizer=tokenizer
-        )
-        found.append(int(utilities.argmax()))
-    return found
 
 
 def by_agreement(candidates: Sequence[Candidate], utility: MbrUtility, *, sampled: bool) -> list[Candidate]:
     """The candidates of a sentence by expected utility, which takes the place of their score.
 
-    What a search has found counts by its probability; of samples the probable ones are there more often.
+    What a search has found counts by the root of its probability; of samples the probable ones are there more
+    often.
     """
     best = max(each.log_probability for each in candidates)
-    weights = None if sampled else [math.exp(each.log_probability - best) for each in candidates]
+    weights = None if sampled else [math.exp(_POWER * (each.log_probability - best)) for each in candidates]
     utilities = expected_utilities([each.text for each in candidates], utility=utility, weights=weights)
     ranked = (replace(each, score=float(found)) for each, found in zip(candidates, utilities, strict=True))
     return sorted(ranked, key=lambda each: -each.score)
@@ -78,7 +56,15 @@ def expected_utilities(
 ) -> Floats:
     """The expected utility of each candidate of one sentence, from 0 to 100; equal ones are equal numbers.
 
-    The arguments and errors are those of `choose`.
+    Args:
+        candidates: at least one. The same text may stand there several times, as it does among samples, and
+            counts as often.
+        utility: how good one candidate is when another is the truth.
+        weights: how probable each candidate is, compared with the others; None makes them equal.
+        tokenizer: sacrebleu's name of the tokenizer of BLEU; `char` suits languages without spaces.
+
+    Raises:
+        ValueError: there are no candidates, or weights that are negative, no numbers or all zero.
     """
     shares = np.ones(len(candidates)) if weights is None else np.asarray(weights, dtype=np.float64)
     if not candidates or len(shares) != len(candidates):

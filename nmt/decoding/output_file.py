@@ -37,6 +37,13 @@ def _pack_zstandard(data: bytes) -> bytes:
     return zstandard.ZstdCompressor().compress(data)
 
 
+# Parts of an identity of which only hashes are known.
+_OTHERS = {
+    "input": "another input",
+    "model": "another model",
+    "terms": "other terms",
+    "prefixes": "other prefixes",
+}
 _PACKERS: dict[str, Callable[[bytes], bytes]] = {".gz": _pack_gzip, ".zst": _pack_zstandard}
 
 
@@ -177,7 +184,7 @@ class OutputFile:
         for name in earlier.keys() | self._identity.keys():
             before, now = earlier.get(name), self._identity.get(name)
             if before != now:
-                what = f"another {name}" if name in ("input", "model") else f"{name}={before}, not {now}"
+                what = _OTHERS.get(name, f"{name}={before}, not {now}")
                 raise OutputError(
                     f"output={self._name}: the earlier job was begun with {what};"
                     " resume=false starts anew, or go back to what it was"

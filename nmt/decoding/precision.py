@@ -11,12 +11,13 @@ from nmt.decoding.ensemble import TranslationModel
 from nmt.model.device import DeviceError
 from nmt.model.packed_linear import can_pack, pack_linears
 from nmt.model.precision import fastest_dtype
+from nmt.model.transformer import Transformer
 
 _DTYPES = {
     DecodingPrecision.float32: torch.float32,
     DecodingPrecision.bfloat16: torch.bfloat16,
     DecodingPrecision.float16: torch.float16,
-    # Everything but the products of weights.
+    # Everything but the products of weights and, where bfloat16 is faster, attention.
     DecodingPrecision.int8: torch.float32,
 }
 
@@ -41,6 +42,10 @@ def decoding_model(
     decoding = _copy(model, dtype).eval()
     if int8 or can_pack(dtype, device):
         pack_linears(decoding, int8=int8)
+    if int8 and fastest_dtype(device) is torch.bfloat16:
+        for module in decoding.modules():
+            if isinstance(module, Transformer):
+                module.cache_dtype = torch.bfloat16
     return decoding
 
 

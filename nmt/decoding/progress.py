@@ -3,11 +3,19 @@
 import sys
 import time
 from types import TracebackType
+from typing import Protocol
 
 from tqdm import tqdm
 
 # Seconds between two lines where no bar can be drawn.
 _LINE_EVERY = 30.0
+
+
+class Counter(Protocol):
+    """Whoever counts what is done."""
+
+    def advance(self, lines: int, sentences: int) -> None:
+        """So many more are done; a long line holds many sentences, a blank one none."""
 
 
 class Progress:

@@ -20,6 +20,9 @@ from nmt.decoding.extension import BestFirst, Extension, Hypothesis, SearchRules
 # Rows change hands once the sentences of one in so many are done: a change costs something, and until then a
 # done sentence costs its share of every step.
 _LEAVERS_SHARE = 8
+# So many rows change hands together where there are more. Every new shape of a product costs a CPU the time
+# to write code for it and the memory in which oneDNN keeps that code for good.
+ROWS_TOGETHER = 8
 # Steps between two questions "who is done?" on an accelerator, where the host waits for the answer.
 _ACCELERATOR_STEPS_PER_CHECK = 4
 
@@ -98,14 +101,25 @@ class BeamSearch(Generic[C]):
             self.steps += 1
             full = self.longest == self.limit
             if full or self.device.type == "cpu" or self.steps % _ACCELERATOR_STEPS_PER_CHECK == 0:
-                done = done_B.tolist()
-                if full or sum(done) * _LEAVERS_SHARE >= len(done):
-                    self._change_rows(done)
+                leaving = [row for row, is_done in enumerate(done_B.tolist()) if is_done]
+                # A row that is as long as it may be cannot stay for company.
+                if not full:
+                    leaving = leaving[: self._leavers(len(leaving))]
+                if leaving:
+                    self._change_rows(leaving)
         return self.results
 
-    def _change_rows(self, done: list[bool]) -> None:
-        """Read out the sentences that are done and give their rows to waiting ones, or give them up."""
-        leaving = [row for row, is_done in enumerate(done) if is_done]
+    def _leavers(self, done: int) -> int:
+        """How many of so many rows that are done leave now."""
+        rows = len(self.numbers)
+        if done == rows:
+            return done
+        if rows > ROWS_TOGETHER:
+            done -= done % ROWS_TOGETHER
+        return done if done * _LEAVERS_SHARE >= rows else 0
+
+    def _change_rows(self, leaving: list[int]) -> None:
+        """Read out the sentences of these rows, and give the rows to waiting ones or give them up."""
         if leaving:
             self._read_out(leaving)
             self.advance(len(leaving))

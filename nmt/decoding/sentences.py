@@ -8,9 +8,10 @@ one behind the other are the text.
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import accumulate
 
 # Sentences are looked for in so many characters at a time: some rules of the library take time with the
 # square of the text's length.
@@ -34,6 +35,9 @@ class Part:
     text: str
     # With END_ID.
     pieces: list[int]
+    # Characters of the text before it, and the number that its first word has in the text.
+    start: int = 0
+    first_word: int = 0
 
 
 def divide(
@@ -43,7 +47,10 @@ def divide(
 
     `normalize` is applied to a single character that is still too long: a ligature can stand for a phrase.
     """
-    return list(_fitting(list(sentences(text, language)), limit, encode, normalize))
+    parts = list(_fitting(list(sentences(text, language)), limit, encode, normalize))
+    starts = accumulate((len(part.text) for part in parts), initial=0)
+    words = first_words([part.text for part in parts])
+    return [replace(part, start=s, first_word=w) for part, s, w in zip(parts, starts, words, strict=False)]
 
 
 def sentences(text: str, language: str) -> Iterator[str]:
@@ -67,21 +74,36 @@ def sentences(text: str, language: str) -> Iterator[str]:
         end = start + _BLOCK_CHARACTERS
 
 
-def join(translations: Sequence[str], parts: Sequence[str]) -> str:
-    """Put the translations of parts together, with a space where the language they are in has one.
+def join(translations: Sequence[str], parts: Sequence[str]) -> list[str]:
+    """The translations of parts, with a space in front where the language they are in has one.
 
-    A word that was divided because it did not fit is put together without one.
+    One behind the other they are the translation of the text. A word that was divided because it did not fit
+    is put together without a space.
     """
     joined: list[str] = []
+    last = ""
     for number, translation in enumerate(translations):
-        if not translation:
-            continue
-        if joined and not _inside_word(parts[number - 1], parts[number]):
-            before, after = joined[-1][-1], translation[0]
+        space = ""
+        if last and translation and not _inside_word(parts[number - 1], parts[number]):
+            before, after = last[-1], translation[0]
             if not (before.isspace() or after.isspace() or _is_wide(before) or _is_wide(after)):
-                joined.append(" ")
-        joined.append(translation)
-    return "".join(joined)
+                space = " "
+        joined.append(space + translation)
+        last = translation or last
+    return joined
+
+
+def first_words(stretches: Iterable[str]) -> list[int]:
+    """Of stretches of a text the number, between blanks and from 0, that the first word of each has in it."""
+    numbers = []
+    words, last = 0, " "
+    for stretch in stretches:
+        # A word that two stretches share is one word.
+        inside = not (last.isspace() or stretch[:1].isspace() or not stretch)
+        numbers.append(words - inside)
+        words += len(stretch.split()) - inside
+        last = stretch[-1:] or last
+    return numbers
 
 
 def _fitting(texts: list[str], limit: int, encode: Encode, normalize: Callable[[str], str]) -> Iterator[Part]:

@@ -61,10 +61,10 @@ def standard_input() -> Iterator[bytes]:
         raise DataError(f"input: standard input cannot be read ({error.strerror})") from error
 
 
-def files(paths: Iterable[Path]) -> Iterator[Iterator[bytes]]:
+def files(paths: Iterable[Path], *, field: str = "input") -> Iterator[Iterator[bytes]]:
     """The content of each file, unpacked if it is a `.gz` or `.zst`; DataError when it is damaged."""
     for path in paths:
-        yield read_bytes(path, field="input")
+        yield read_bytes(path, field=field)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,27 +72,29 @@ class Survey:
     """What is known about an input before it is translated."""
 
     lines: int
-    # Of the unpacked text.
+    # Of the unpacked text, as the next.
+    bytes: int
     xxh3_128: str
 
 
-def survey(paths: Sequence[Path]) -> Survey:
+def survey(paths: Sequence[Path], *, field: str = "input") -> Survey:
     """Read files once through; a last line without a line feed is a line.
 
     Raises:
         DataError: a file is damaged.
     """
-    lines = 0
+    lines = size = 0
     digest = xxhash.xxh3_128()
-    for blocks in files(paths):
+    for blocks in files(paths, field=field):
         last = b"\n"
         for block in blocks:
             lines += block.count(b"\n")
+            size += len(block)
             last = block[-1:] or last
             digest.update(block)
         lines += last != b"\n"
         digest.update(b"end of file")
-    return Survey(lines, digest.hexdigest())
+    return Survey(lines, size, digest.hexdigest())
 
 
 def _split(blocks: Iterable[bytes]) -> Iterator[bytes]:

@@ -4,7 +4,7 @@ import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nmt.decoding.sentences import join
+from nmt.decoding.sentences import Part, first_words, join
 
 # A sum over the first parts of a text: score, log-probability, finished, and the way it came about.
 _Sum = tuple[float, float, bool, "_Link | None"]
@@ -25,6 +25,9 @@ class Candidate:
     log_probability: float
     # False when a part of it is as long as the settings of decoding allow.
     finished: bool
+    # Links (source word, word of this text), words counted from 0 between blanks, by the second; None when
+    # nobody has asked for them, for a blank text, and where a part is too long to be aligned.
+    alignment: tuple[tuple[int, int], ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,7 +38,7 @@ class Translation(Candidate):
     alternatives: tuple[Candidate, ...] = ()
 
 
-def combine(parts: Sequence[str], candidates: Sequence[Sequence[Candidate]], count: int) -> list[Candidate]:
+def combine(parts: Sequence[Part], candidates: Sequence[Sequence[Candidate]], count: int) -> list[Candidate]:
     """The `count` best candidates for a text, from those of its parts, each list the best first.
 
     Of candidates that read the same only the best is kept, so that there may be fewer; never none.
@@ -50,14 +53,37 @@ def combine(parts: Sequence[str], candidates: Sequence[Sequence[Candidate]], cou
         sums = heapq.nlargest(count, longer, key=lambda found: found[0])
     found: dict[str, Candidate] = {}
     for score, log_prob, finished, link in sums:
-        text = join(_texts(link), parts)
-        found.setdefault(text, Candidate(text=text, score=score, log_probability=log_prob, finished=finished))
+        chosen = _followed(link)
+        stretches = join([each.text for each in chosen], [part.text for part in parts])
+        text = "".join(stretches)
+        if text not in found:
+            found[text] = Candidate(
+                text=text,
+                score=score,
+                log_probability=log_prob,
+                finished=finished,
+                alignment=_alignment(parts, chosen, stretches),
+            )
     return list(found.values())
 
 
-def _texts(link: _Link | None) -> list[str]:
-    texts = []
+def _alignment(
+    parts: Sequence[Part], chosen: Sequence[Candidate], stretches: Sequence[str]
+) -> tuple[tuple[int, int], ...] | None:
+    """The links of the parts, with the numbers that the words have in the whole."""
+    links: dict[tuple[int, int], None] = {}
+    if not parts:
+        return None
+    for part, each, first_word in zip(parts, chosen, first_words(stretches), strict=True):
+        if each.alignment is None:
+            return None
+        links |= dict.fromkeys((part.first_word + s, first_word + t) for s, t in each.alignment)
+    return tuple(links)
+
+
+def _followed(link: _Link | None) -> list[Candidate]:
+    chosen = []
     while link is not None:
         link, candidate = link
-        texts.append(candidate.text)
-    return texts[::-1]
+        chosen.append(candidate)
+    return chosen[::-1]

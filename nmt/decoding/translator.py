@@ -5,57 +5,39 @@ As many texts come out as go in, in their order, each without a line break and n
 
 import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Literal, TypedDict, Unpack
+from typing import Unpack
 
 import torch
 
 from nmt.data.tokenizer import Tokenizer
 from nmt.decoding import ensemble
-from nmt.decoding.config import DecodingConfig, DecodingPrecision, LengthPenalty, MbrUtility, Stopping
+from nmt.decoding.alignment import aligned
+from nmt.decoding.config import DecodingConfig, MbrUtility
 from nmt.decoding.engine import Engine
 from nmt.decoding.ensemble import TranslationModel
 from nmt.decoding.extension import Hypothesis
+from nmt.decoding.glossary import Glossary
+from nmt.decoding.line_parts import LineParts
 from nmt.decoding.mbr import by_agreement
-from nmt.decoding.progress import Progress
-from nmt.decoding.sentences import Part, divide
+from nmt.decoding.options import DecodingOptions
+from nmt.decoding.progress import Counter, Progress
+from nmt.decoding.sentences import Part
 from nmt.decoding.translation import Candidate, Translation, combine
-from nmt.decoding.windows import windows
+from nmt.decoding.windows import Window, windows
 from nmt.model.device import choose_device
 
 # All that some tool takes for the end of a line (those of `str.splitlines`); byte pieces can make them.
 _LINE_BREAKS = re.compile("[\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029]")
+# Translations by source term, or what each text's translation has.
+GivenTerms = Mapping[str, str] | Sequence[Sequence[str]]
 # In place of a hypothesis where the search has found none.
 _NOTHING = Candidate(text="", score=0.0, log_probability=0.0, finished=False)
 # Engines kept for the next call, each with settings of its own.
 _KEPT_ENGINES = 4
-
-
-class DecodingOptions(TypedDict, total=False):
-    """The fields of DecodingConfig, none of which has to be given."""
-
-    beam_size: int
-    length_penalty: float
-    length_penalty_formula: LengthPenalty | Literal["wu", "power"]
-    coverage_penalty: float
-    stopping: Stopping | Literal["bound", "count"]
-    diverse_groups: int
-    diversity: float
-    temperature: float
-    top_k: int
-    top_p: float
-    seed: int
-    no_repeat_ngram: int
-    banned_words: list[str]
-    mbr: MbrUtility | Literal["none", "chrf", "bleu"]
-    precision: DecodingPrecision | Literal["auto", "float32", "bfloat16", "float16", "int8"]
-    max_length_ratio: float
-    max_length_offset: int
-    max_tokens_per_batch: int
-    max_source_pieces: int
 
 
 class Translator:
@@ -128,7 +110,13 @@ class Translator:
         self._lock = threading.Lock()
 
     def translate(
-        self, texts: str | Sequence[str], *, progress: bool = False, **decoding: Unpack[DecodingOptions]
+        self,
+        texts: str | Sequence[str],
+        *,
+        prefixes: Sequence[str] = (),
+        terms: GivenTerms = (),
+        progress: bool = False,
+        **decoding: Unpack[DecodingOptions],
     ) -> list[str]:
         """The translation of each text, in order.
 
@@ -137,43 +125,63 @@ class Translator:
 
         Args:
             texts: any number of any texts; a single string is one text.
+            prefixes: with what each translation begins, as many as texts; an empty one asks for nothing.
+            terms: translations by source term, which every text with the term has in its translation
+                (see `Glossary`), or for each text a list of what its translation has.
             progress: show on standard error how far it is.
             decoding: settings of the search for this call.
 
         Raises:
             TypeError, ValueError: no such setting, or an impossible value.
+            ConstraintError: a prefix or term is impossible; texts are named as lines, from 1.
         """
-        return [each.text for each in self.translate_in_detail(texts, progress=progress, **decoding)]
+        found = self.translate_in_detail(texts, prefixes=prefixes, terms=terms, progress=progress, **decoding)
+        return [each.text for each in found]
 
     def translate_in_detail(
         self,
         texts: str | Sequence[str],
         *,
         n_best: int = 1,
+        alignment: bool = False,
+        prefixes: Sequence[str] = (),
+        terms: GivenTerms = (),
         progress: bool = False,
         **decoding: Unpack[DecodingOptions],
     ) -> list[Translation]:
-        """The same with scores and, where `n_best` is more than 1, up to `n_best - 1` alternatives.
+        """The same with scores, with up to `n_best - 1` alternatives, and with word alignments if asked for.
 
         Raises:
             TypeError, ValueError: no such setting, or an impossible value, as of `n_best` over the beam size.
+            ConstraintError: as in `translate`.
         """
         texts = [texts] if isinstance(texts, str) else texts
         # The constructor takes names of choices for the choices.
         config = replace(self.config, **decoding)  # type: ignore[arg-type]
         if not 1 <= n_best <= config.beam_size:
             raise ValueError(f"n_best must be between 1 and the beam size, {config.beam_size}, not {n_best}")
+        glossary = Glossary(terms) if isinstance(terms, Mapping) else None
+        own_terms = () if isinstance(terms, Mapping) else terms
+        asked = _windows(texts, prefixes, own_terms)
         with self._engine(config) as engine, Progress(len(texts), shown=progress) as shown:
             return [
                 translation
-                for window in windows(texts)
-                for translation in self._translate_window(engine, window, n_best, shown)
+                for window in asked
+                for translation in self._translate_window(engine, window, n_best, glossary, alignment, shown)
             ]
 
-    def translate_window(self, lines: Sequence[str], *, n_best: int, progress: Progress) -> list[Translation]:
+    def translate_window(
+        self,
+        window: Window,
+        *,
+        n_best: int = 1,
+        glossary: Glossary | None = None,
+        alignment: bool = False,
+        counter: Counter,
+    ) -> list[Translation]:
         """The same for lines of a long text, as many as shall be searched together."""
         with self._engine(self.config) as engine:
-            return self._translate_window(engine, lines, n_best, progress)
+            return self._translate_window(engine, window, n_best, glossary, alignment, counter)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -182,45 +190,40 @@ class Translator:
             return engine.model.dtype
 
     def _translate_window(
-        self, engine: Engine, lines: Sequence[str], n_best: int, progress: Progress
+        self,
+        engine: Engine,
+        window: Window,
+        n_best: int,
+        glossary: Glossary | None,
+        alignment: bool,
+        counter: Counter,
     ) -> list[Translation]:
-        parts = self._parts(lines, engine.longest_source)
-        sources = [part.pieces for own in parts for part in own]
-        found = engine.search(sources, advance=_in_lines(progress, len(lines), len(sources)))
-        if engine.config.mbr is MbrUtility.none:
-            candidates = iter(self._read([hypotheses[:n_best] for hypotheses in found]))
-        else:
+        limit = engine.longest_source
+        divider = LineParts(self.tokenizer, self.source_language, limit, engine.check, glossary)
+        lines = list(divider.of(window))
+        asked = [each for own in lines for each in own]
+        found = engine.search(
+            [each.part.pieces for each in asked],
+            prefixes=[each.prefix for each in asked],
+            terms=[each.terms for each in asked],
+            advance=_in_lines(counter, len(lines), len(asked)),
+        )
+        read = self._read(found, n_best if engine.config.mbr is MbrUtility.none else None)
+        if engine.config.mbr is not MbrUtility.none:
             sampled = engine.config.temperature > 0
-            chosen = (by_agreement(own, engine.config.mbr, sampled=sampled) for own in self._read(found))
-            candidates = (own[:n_best] for own in chosen)
-        progress.advance(len(lines) if not sources else 0, 0)
-        # Word alignment has its place here: of each part's text with the text of its candidates.
+            read = [by_agreement(own, engine.config.mbr, sampled=sampled)[:n_best] for own in read]
+        if alignment:
+            read = aligned(self.model, self.tokenizer, [each.part.text.strip() for each in asked], read)
+        candidates = iter(read)
+        counter.advance(len(lines) if not asked else 0, 0)
         return [
-            _translation(line, own, [next(candidates) for _ in own], n_best)
-            for line, own in zip(lines, parts, strict=True)
+            _translation(line, [each.part for each in own], [next(candidates) for _ in own], n_best)
+            for line, own in zip(window.lines, lines, strict=True)
         ]
 
-    def _parts(self, lines: Sequence[str], limit: int) -> list[list[Part]]:
-        """The parts of each line, short enough for the model; none of a blank line."""
-        texts = [line.strip() for line in lines]
-        encode = self.tokenizer.encode_source
-        parts = []
-        for text, pieces in zip(texts, encode(texts), strict=True):
-            own = [Part(text, pieces)]
-            if len(pieces) > limit:
-                own = divide(
-                    text,
-                    language=self.source_language,
-                    limit=limit,
-                    encode=encode,
-                    normalize=self.tokenizer.normalize,
-                )
-            # Of some characters, as of a blank line, normalisation leaves nothing.
-            parts.append([part for part in own if len(part.pieces) > 1 and part.text.strip()])
-        return parts
-
-    def _read(self, found: Sequence[Sequence[Hypothesis]]) -> list[list[Candidate]]:
-        """The same hypotheses in writing."""
+    def _read(self, found: Sequence[Sequence[Hypothesis]], count: int | None) -> list[list[Candidate]]:
+        """The first hypotheses of each sentence in writing, all when no count is given."""
+        found = [own[:count] for own in found]
         texts = iter(self.tokenizer.decode_target([each.pieces for own in found for each in own]))
         return [
             [
@@ -256,25 +259,42 @@ def _translation(
     after = line[len(line.rstrip()) :] if len(before) < len(line) else ""
     before, after = _LINE_BREAKS.sub(" ", before), _LINE_BREAKS.sub(" ", after)
     best, *others = (
-        replace(each, text=before + each.text + after)
-        for each in combine([part.text for part in parts], candidates, n_best)
+        replace(each, text=before + each.text + after) for each in combine(parts, candidates, n_best)
     )
     return Translation(
         text=best.text,
         score=best.score,
         log_probability=best.log_probability,
         finished=best.finished,
+        alignment=best.alignment,
         alternatives=tuple(others),
     )
 
 
-def _in_lines(progress: Progress, lines: int, sources: int) -> Callable[[int], None]:
-    """What tells `progress` about a window of so many lines when so many more of its sources are done."""
+def _windows(
+    texts: Sequence[str], prefixes: Sequence[str], terms: Sequence[Sequence[str]]
+) -> Iterator[Window]:
+    """
+    Raises:
+        ValueError: not as many prefixes or terms as texts.
+    """
+    for name, given in (("prefixes", prefixes), ("lists of terms", terms)):
+        if given and len(given) != len(texts):
+            raise ValueError(f"there are {len(texts)} texts and {len(given)} {name}")
+    start = 0
+    for lines in windows(texts):
+        end = start + len(lines)
+        yield Window(lines, start + 1, prefixes[start:end], terms[start:end])
+        start = end
+
+
+def _in_lines(counter: Counter, lines: int, sources: int) -> Callable[[int], None]:
+    """What tells `counter` about a window of so many lines when so many more of its sources are done."""
     done = 0
 
     def advance(more: int) -> None:
         nonlocal done
         before, done = done, done + more
-        progress.advance(lines * done // sources - lines * before // sources, more)
+        counter.advance(lines * done // sources - lines * before // sources, more)
 
     return advance

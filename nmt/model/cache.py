@@ -16,20 +16,24 @@ import torch
 from torch import Tensor
 
 # Steps for which room is made at a time: fewer mean more copies of the cache, more mean more that is empty.
-STEPS_OF_ROOM = 8
-# Source pieces by which the longest must have become shorter before the memory is cut.
-_SHORTER = 4
+STEPS_OF_ROOM = 4
+# Lengths of the memory and of the room are multiples of these: a CPU writes code for every new shape of a
+# product, and oneDNN keeps it for good.
+MEMORY_STEP = 4
+_ROOM_STEP = 8
 
 
 class LayerCache:
     """The cache of one decoder layer."""
 
-    def __init__(self, memory_keys_BHSK: Tensor, memory_values_BHSK: Tensor) -> None:
+    def __init__(self, memory_keys_BHSK: Tensor, memory_values_BHSK: Tensor, dtype: torch.dtype) -> None:
+        """`dtype` is that of all keys and values, and of the products with them."""
         batch, heads, _, size = memory_keys_BHSK.shape
-        self.memory_keys_BHKS = memory_keys_BHSK.transpose(2, 3).contiguous()
-        self.memory_values_BHSK = memory_values_BHSK.contiguous()
-        self.keys_BHKL = memory_keys_BHSK.new_empty(batch, heads, size, 0)
-        self.values_BHLK = memory_keys_BHSK.new_empty(batch, heads, 0, size)
+        self.dtype = dtype
+        self.memory_keys_BHKS = memory_keys_BHSK.transpose(2, 3).to(dtype).contiguous()
+        self.memory_values_BHSK = memory_values_BHSK.to(dtype).contiguous()
+        self.keys_BHKL = self.memory_keys_BHKS.new_empty(batch, heads, size, 0)
+        self.values_BHLK = self.memory_keys_BHKS.new_empty(batch, heads, 0, size)
         # Of the newest step the mean over heads of the attention over the memory, if that is asked for.
         self.keeps_attention = False
         self.attention_BWS: Tensor | None = None
@@ -124,7 +128,7 @@ class DecoderCache:
 
     def begin_step(self, beams: int) -> tuple[int, Tensor]:
         """Place for new entries -> the first, and the mask [B, 1, beams, L] of the first `beams` beams."""
-        if self.used == self.ancestry_BWL.shape[2]:
+        if self.used + self.beam_size > self.ancestry_BWL.shape[2]:
             self._make_room()
         first, self.used = self.used, self.used + self.beam_size
         self.ancestry_BWL[..., first : self.used] = self.own_WW
@@ -138,6 +142,7 @@ class DecoderCache:
         self.used = int(alive_BL.sum(1).max()) if alive_BL.shape[1] else 0
         entries_BL = alive_BL.byte().sort(dim=1, descending=True, stable=True).indices[:, : self.used]
         room = STEPS_OF_ROOM * self.beam_size
+        room += -(self.used + room) % _ROOM_STEP
         mask = self.ancestry_BWL.gather(2, entries_BL[:, None].expand(-1, self.beam_size, -1))
         empty = mask.new_full((*mask.shape[:2], room), self.forbidden)
         self.ancestry_BWL = torch.cat([mask, empty], dim=2)
@@ -179,7 +184,8 @@ class DecoderCache:
     def _cut_memory(self) -> None:
         """Look at no more of the memory than the rows that are left need."""
         length = int((self.memory_mask_B11S == 0).any(0).sum())
-        if length + _SHORTER <= self.memory_mask_B11S.shape[-1]:
+        length += -length % MEMORY_STEP
+        if length < self.memory_mask_B11S.shape[-1]:
             self.memory_mask_B11S = self.memory_mask_B11S[..., :length].contiguous()
             for layer in self.layers:
                 layer.cut_memory(length)

@@ -153,9 +153,10 @@ class DecoderLayer(nn.Module):
         output: Tensor = self.feed_forward_residual(hidden_BTD, self.feed_forward)
         return output
 
-    def start_cache(self, memory_BSD: Tensor) -> LayerCache:
-        """Cross-attention keys and values of the memory."""
-        return LayerCache(*self.cross_attention.project_memory(memory_BSD))
+    def start_cache(self, memory_BSD: Tensor, dtype: torch.dtype) -> LayerCache:
+        """Cross-attention keys and values of the memory, in a cache of this type."""
+        key_BHSK, value_BHSK = self.cross_attention.project_memory(memory_BSD)
+        return LayerCache(key_BHSK, value_BHSK, dtype)
 
     def step(
         self,

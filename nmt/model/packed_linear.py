@@ -8,8 +8,10 @@ import threading
 import warnings
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nmt.model.layers import FeedForward
 from nmt.model.linear import Linear
 
 # Rows for which oneDNN lays the weights out: some sentences with their beams.
@@ -19,9 +21,11 @@ _EXPECTED_ROWS = 256
 class PackedLinear(nn.Module):
     """A linear map, and maps to ranges of its output, with weights packed by oneDNN or as whole numbers."""
 
-    def __init__(self, linear: Linear, *, int8: bool) -> None:
+    def __init__(self, linear: Linear, *, int8: bool, relu: bool = False) -> None:
+        """`relu` makes it the map with that activation behind it, in the same pass."""
         super().__init__()
         self.out_features, self.in_features = linear.weight.shape
+        self._relu = relu
         self._make: type[_FloatPart | _Int8Part] = _Int8Part if int8 else _FloatPart
         self._weight_ED: Tensor | None = linear.weight.detach()
         self._bias_E = None if linear.bias is None else linear.bias.detach()
@@ -43,7 +47,8 @@ class PackedLinear(nn.Module):
             if (start, stop) not in self._parts:
                 assert self._weight_ED is not None, "a part of what is packed in other parts"
                 bias_E = None if self._bias_E is None else self._bias_E[start:stop].contiguous()
-                self._parts[start, stop] = self._make(self._weight_ED[start:stop].contiguous(), bias_E)
+                weight_ED = self._weight_ED[start:stop].contiguous()
+                self._parts[start, stop] = self._make(weight_ED, bias_E, self._relu)
                 # Two copies of the weights are one too many.
                 if sum(last - first for first, last in self._parts) == self.out_features:
                     self._weight_ED = None
@@ -53,12 +58,15 @@ class PackedLinear(nn.Module):
 class _FloatPart:
     """The product of oneDNN with weights in its own layout."""
 
-    def __init__(self, weight_ED: Tensor, bias_E: Tensor | None) -> None:
+    def __init__(self, weight_ED: Tensor, bias_E: Tensor | None, relu: bool) -> None:
         self.bias_E = bias_E
+        self.activation = "relu" if relu else "none"
         self.weight = torch.ops.mkldnn._reorder_linear_weight(weight_ED, _EXPECTED_ROWS)
 
     def __call__(self, hidden: Tensor) -> Tensor:
-        product: Tensor = torch.ops.mkldnn._linear_pointwise(hidden, self.weight, self.bias_E, "none", [], "")
+        product: Tensor = torch.ops.mkldnn._linear_pointwise(
+            hidden, self.weight, self.bias_E, self.activation, [], ""
+        )
         return product
 
 
@@ -68,7 +76,9 @@ class _Int8Part:
     The scale of the inputs is that of all rows together, so that results depend a little on the batch.
     """
 
-    def __init__(self, weight_ED: Tensor, bias_E: Tensor | None) -> None:
+    def __init__(self, weight_ED: Tensor, bias_E: Tensor | None, relu: bool) -> None:
+        quantized_ops = torch.ops.quantized
+        self.map = quantized_ops.linear_relu_dynamic if relu else quantized_ops.linear_dynamic
         weight_ED = weight_ED.float()
         scale_E = weight_ED.abs().amax(1).clamp(min=1e-8).double() / 127
         zero_E = torch.zeros(len(weight_ED), dtype=torch.long)
@@ -86,7 +96,7 @@ class _Int8Part:
             torch.backends.quantized.engine = engine
 
     def __call__(self, hidden: Tensor) -> Tensor:
-        product: Tensor = torch.ops.quantized.linear_dynamic(hidden, self.packed)
+        product: Tensor = self.map(hidden, self.packed)
         return product
 
 
@@ -100,10 +110,18 @@ def can_pack(dtype: torch.dtype, device: torch.device) -> bool:
     return dtype is torch.float32
 
 
+def _nothing(hidden: Tensor) -> Tensor:
+    return hidden
+
+
 def pack_linears(module: nn.Module, *, int8: bool) -> None:
     """Replace every `Linear` in a module that will only decode."""
     for name, child in module.named_children():
-        if isinstance(child, Linear):
+        if isinstance(child, FeedForward) and child.activation is F.relu:
+            child.register_module("expand", PackedLinear(child.expand, int8=int8, relu=True))
+            child.register_module("contract", PackedLinear(child.contract, int8=int8))
+            child.activation = _nothing
+        elif isinstance(child, Linear):
             setattr(module, name, PackedLinear(child, int8=int8))
         else:
             pack_linears(child, int8=int8)

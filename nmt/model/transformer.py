@@ -41,6 +41,8 @@ class Transformer(nn.Module):
         super().__init__()
         self.config = config
         self.pad_id = pad_id
+        # Type of the keys and values that decoding keeps; None is that of the weights.
+        self.cache_dtype: torch.dtype | None = None
         tied = config.tied_embeddings
         if tied is TiedEmbeddings.all and source_vocabulary_size != target_vocabulary_size:
             raise ValueError(
@@ -149,10 +151,11 @@ class Transformer(nn.Module):
 
     def start_cache(self, source_BS: Tensor, *, beam_size: int) -> DecoderCache:
         """Encode padded sources and make the cache from which `step` decodes."""
-        mask_B11S = additive_mask((source_BS != self.pad_id)[:, None, None, :], self.dtype)
+        mask_B11S = additive_mask((source_BS != self.pad_id)[:, None, None, :], torch.float32)
         positions_BS = torch.arange(source_BS.shape[1], device=source_BS.device).expand_as(source_BS)
         memory_BSD = self.encode(source_BS, positions_BS, mask_B11S)
-        layers = [layer.start_cache(memory_BSD) for layer in self.decoder_layers()]
+        dtype = self.cache_dtype or memory_BSD.dtype
+        layers = [layer.start_cache(memory_BSD, dtype) for layer in self.decoder_layers()]
         return DecoderCache(layers, mask_B11S, beam_size)
 
     def step(self, ids_BW: Tensor, cache: DecoderCache) -> Tensor:

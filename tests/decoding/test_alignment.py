@@ -6,8 +6,10 @@ import torch
 from nmt.data.config import TokenizerConfig
 from nmt.data.tokenizer import Tokenizer
 from nmt.decoding import alignment
-from nmt.decoding.alignment import align, best_links, default_layers, pharaoh
-from nmt.model.config import TransformerConfig
+from nmt.decoding.alignment import align, aligned, best_links, default_layers, pharaoh
+from nmt.decoding.ensemble import Ensemble
+from nmt.decoding.translation import Candidate
+from nmt.model.config import Positions, TransformerConfig
 from nmt.model.transformer import Transformer
 
 SENTENCES = [
@@ -122,6 +124,41 @@ def test_attached_punctuation_has_no_say(
     weights_TS[pieces.index("."), words.index(3)] = 5
     monkeypatch.setattr(alignment, "cross_attention_weights", lambda *_, **__: [weights_TS[None, None]])
     assert align(model, tokenizer, [text], [text]) == [[(1, 0), (1, 1), (1, 2), (1, 3)]]
+
+
+def test_an_ensemble_aligns_with_the_mean_of_its_members(
+    model: Transformer, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    targets = [sentence.upper() for sentence in SENTENCES]
+    alone = align(model, tokenizer, SENTENCES, targets)
+    assert align(Ensemble([model, model]), tokenizer, SENTENCES, targets) == alone
+    # One member looks at the second word, the other, less surely, at the first.
+    weights = iter([torch.tensor([[0.2, 0.8, 0.0]] * 3), torch.tensor([[0.6, 0.4, 0.0]] * 3)])
+    monkeypatch.setattr(alignment, "cross_attention_weights", lambda *_, **__: [next(weights)[None, None]])
+    monkeypatch.setattr(tokenizer, "words_source", lambda text: [0, 1])
+    monkeypatch.setattr(tokenizer, "words_target", lambda text: [0, 1])
+    monkeypatch.setattr(tokenizer, "pieces_source", lambda text: ["a", "b"])
+    monkeypatch.setattr(tokenizer, "pieces_target", lambda text: ["a", "b"])
+    assert align(Ensemble([model, model]), tokenizer, ["a b"], ["A B"]) == [[(1, 0), (1, 1)]]
+
+
+def test_a_candidate_that_is_too_long_stays_without(tokenizer: Tokenizer) -> None:
+    config = TransformerConfig(
+        encoder_layers=1,
+        decoder_layers=1,
+        width=32,
+        heads=4,
+        feed_forward_width=48,
+        positions=Positions.learned,
+        max_positions=6,
+    )
+    size = tokenizer.target_vocabulary_size
+    short = Transformer(config, source_vocabulary_size=size, target_vocabulary_size=size)
+    texts = ["A", "A A A A A A A A A", "A A"]
+    given = [[Candidate(text=text, score=0.0, log_probability=0.0, finished=True) for text in texts], []]
+    found = aligned(short, tokenizer, ["A", "A"], given)
+    assert [each.alignment for each in found[0]] == [((0, 0),), None, ((0, 0), (0, 1))]
+    assert found[1] == []
 
 
 def test_pharaoh_notation() -> None:

@@ -53,6 +53,18 @@ def test_json_has_an_object_for_each_line() -> None:
     ]
 
 
+def test_alignment_is_one_more_column() -> None:
+    figures = {"score": -1.0, "log_probability": -2.0, "finished": True}
+    other = Candidate(text="c", alignment=((1, 0),), **figures)  # type: ignore[arg-type]
+    linked = Translation(text="a b", alignment=((2, 0), (0, 1)), alternatives=(other,), **figures)  # type: ignore[arg-type]
+    content = [linked, translation("")]
+    rows = written(content, OutputFormat.tsv, first_line=1, alignment=True).decode().split("\n")[:-1]
+    assert [row.split("\t")[4:] for row in rows] == [["a b", "2-0 0-1"], ["c", "1-0"], ["", ""]]
+    entries = written(content, OutputFormat.jsonl, first_line=1, alignment=True).decode().splitlines()
+    found = [json.loads(entry) for entry in entries]
+    assert [each["alignment"] for each in (*found, *found[0]["alternatives"])] == ["2-0 0-1", "", "1-0"]
+
+
 # A translation has no line breaks.
 TEXT = st.text(st.characters(blacklist_characters="\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"), max_size=10)
 

@@ -1,7 +1,9 @@
 """Minimum Bayes risk: the pairs are those of sacrebleu, and the choice is the one that a plain loop makes."""
 
 import logging
+import math
 import random
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -9,7 +11,8 @@ from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
 from nmt.decoding.config import DecodingConfig, MbrUtility
-from nmt.decoding.mbr import choose, expected_utilities, pairwise
+from nmt.decoding.mbr import by_agreement, expected_utilities, pairwise
+from nmt.decoding.translation import Candidate
 
 UTILITIES = [MbrUtility.chrf, MbrUtility.bleu]
 ODD = [
@@ -67,6 +70,25 @@ def candidates(draw: random.Random, count: int) -> list[str]:
     return found
 
 
+def choice(
+    texts: Sequence[str], utility: MbrUtility = MbrUtility.chrf, *, weights: Sequence[float] | None = None
+) -> str:
+    """The text that is chosen, of what a search has found and that counts so much, or of samples."""
+    found = [
+        Candidate(
+            # What a search has found counts by the root of its probability.
+            text=text,
+            score=0.0,
+            log_probability=2 * math.log(weight) if weight else -math.inf,
+            finished=True,
+        )
+        for text, weight in zip(texts, weights or [1.0] * len(texts), strict=True)
+    ]
+    ranked = by_agreement(found, utility, sampled=weights is None)
+    assert [each.score for each in ranked] == sorted((each.score for each in ranked), reverse=True)
+    return ranked[0].text
+
+
 @pytest.mark.parametrize("utility", UTILITIES)
 def test_pairs_are_those_of_sacrebleu(utility: MbrUtility) -> None:
     draw = random.Random(1)
@@ -85,22 +107,24 @@ def test_the_choice_is_that_of_a_plain_loop(utility: MbrUtility, weighted: bool)
     draw = random.Random(2)
     sentences = [candidates(draw, draw.randint(1, 8)) for _ in range(25)]
     weights = [[draw.random() if weighted else 1.0 for _ in own] for own in sentences]
-    expected = []
+    places = set()
     for own, shares in zip(sentences, weights, strict=True):
         sums = [
             sum(share * sacrebleu_score(h, r, utility) for r, share in zip(own, shares, strict=True))
             for h in own
         ]
-        expected.append(max(range(len(own)), key=lambda place: round(sums[place] / sum(shares), 9)))
+        best = max(range(len(own)), key=lambda place: round(sums[place] / sum(shares), 9))
+        places.add(best)
         found = expected_utilities(own, utility=utility, weights=shares)
         assert found == pytest.approx(np.array(sums) / sum(shares), abs=1e-8)
-    assert choose(sentences, utility=utility, weights=weights if weighted else None) == expected
-    assert len(set(expected)) > 2
+        assert choice(own, utility, weights=shares if weighted else None) == own[best]
+    assert len(places) > 2
 
 
 def test_a_text_counts_as_often_as_it_was_drawn() -> None:
     texts = ["ein Hund", "ein Hund läuft", "zwei Katzen"]
-    assert choose([texts, [*texts, "zwei Katzen", "zwei Katzen"]], utility=MbrUtility.chrf) == [1, 2]
+    assert choice(texts) == texts[1]
+    assert choice([*texts, texts[2], texts[2]]) == texts[2]
     drawn = expected_utilities([*texts, texts[2]], utility=MbrUtility.bleu)
     weighted = expected_utilities(texts, utility=MbrUtility.bleu, weights=[1, 1, 2])
     assert drawn[:3].tolist() == weighted.tolist()
@@ -109,12 +133,12 @@ def test_a_text_counts_as_often_as_it_was_drawn() -> None:
 
 def test_a_candidate_without_weight_can_still_be_chosen() -> None:
     texts = ["ein Hund läuft", "ein Hund", "Hund läuft"]
-    assert choose([texts], utility=MbrUtility.chrf, weights=[[0, 1, 1]]) == [0]
+    assert choice(texts, weights=[0, 1, 1]) == texts[0]
 
 
 def test_of_equals_the_first_is_chosen() -> None:
-    assert choose([["a b", "c d"], ["c d", "a b"], ["x"]], utility=MbrUtility.chrf) == [0, 0, 0]
-    assert choose([["", ""]], utility=MbrUtility.bleu) == [0]
+    for texts in (["a b", "c d"], ["c d", "a b"], ["x"], ["", ""]):
+        assert choice(texts) == choice(texts, MbrUtility.bleu) == texts[0]
 
 
 def test_languages_without_spaces_are_compared_by_characters() -> None:
@@ -126,13 +150,12 @@ def test_languages_without_spaces_are_compared_by_characters() -> None:
 @pytest.mark.parametrize("weights", [[1.0], [1.0, -1.0], [0.0, 0.0], [1.0, float("nan")]])
 def test_impossible_weights_are_refused(weights: list[float]) -> None:
     with pytest.raises(ValueError, match="weights"):
-        choose([["a", "b"]], utility=MbrUtility.chrf, weights=[weights])
+        expected_utilities(["a", "b"], utility=MbrUtility.chrf, weights=weights)
 
 
 def test_a_sentence_without_candidates_is_refused() -> None:
     with pytest.raises(ValueError, match="0 candidates"):
-        choose([["a"], []], utility=MbrUtility.chrf)
-    assert choose([], utility=MbrUtility.chrf) == []
+        expected_utilities([], utility=MbrUtility.chrf)
 
 
 def test_a_single_candidate_leaves_nothing_to_choose() -> None:

@@ -363,3 +363,60 @@ def test_learned_positions_need_not_reach_further_than_a_sentence() -> None:
     with torch.inference_mode():
         found, expected = (search_model(model, batch, 3, rows) for rows in (5, 60))
     assert [[h.pieces for h in own] for own in found] == [[h.pieces for h in own] for own in expected]
+
+
+def test_many_rows_change_hands_eight_at_a_time() -> None:
+    """Few different numbers of rows, and no other result."""
+    depth, sentences = 5, 70
+    tables = random_tables(sentences, depth, seed=11)
+    max_lengths = [1 + number % depth for number in range(sentences)]
+    seen: set[int] = set()
+
+    def step(ids_BW: Tensor, cache: TreeCache) -> Tensor:
+        seen.add(len(ids_BW))
+        return tree_step(ids_BW, cache)
+
+    found = BeamSearch(
+        lambda numbers: TreeCache.start(tables[list(numbers)], 3),
+        step,
+        make_rules(3),
+        max_lengths=sorted(max_lengths, reverse=True),
+        rows=40,
+        device=CPU,
+    ).run()
+    expected = search(tables, 3, sorted(max_lengths, reverse=True), rows=1)
+    assert [[each.pieces for each in own] for own in found] == [
+        [each.pieces for each in own] for own in expected
+    ]
+    assert max(seen) == 40
+    assert len(seen) > 3
+
+
+def test_rows_that_are_done_leave_in_eights_while_others_go_on() -> None:
+    search = BeamSearch(
+        lambda numbers: TreeCache.start(random_tables(len(numbers), 2, seed=1), 2),
+        tree_step,
+        make_rules(2),
+        max_lengths=[],
+        rows=40,
+        device=CPU,
+    )
+    search.numbers = list(range(40))
+    assert [search._leavers(done) for done in (0, 4, 7, 8, 15, 16, 39, 40)] == [0, 0, 0, 8, 8, 16, 32, 40]
+    search.numbers = list(range(8))
+    assert [search._leavers(done) for done in (0, 1, 5, 8)] == [0, 1, 5, 8]
+
+
+@pytest.mark.parametrize("beam_size", [1, 3, 5])
+def test_the_lengths_of_a_cache_are_few(beam_size: int) -> None:
+    torch.manual_seed(3)
+    config = TransformerConfig(encoder_layers=1, decoder_layers=1, width=16, heads=2, feed_forward_width=32)
+    model = Transformer(config, source_vocabulary_size=9, target_vocabulary_size=9).eval()
+    lengths = set()
+    with torch.inference_mode():
+        cache = model.start_cache(torch.tensor([[4, 5, 3], [5, 3, 0]]), beam_size=beam_size)
+        for _ in range(40):
+            model.step(torch.full((2, beam_size), 4), cache)
+            lengths.add(cache.ancestry_BWL.shape[2])
+            cache.reorder(torch.zeros(2, beam_size, dtype=torch.long))
+    assert all(length % 8 == 0 for length in lengths)

@@ -1,13 +1,16 @@
 """Long texts: divided without loss, in time that grows with their length, and joined as the scripts want."""
 
+import math
+import re
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nmt.decoding.sentences import divide, join, sentences
+from nmt.decoding.sentences import divide, first_words, join, sentences
 
 END = 3
 ENGLISH = "Dr. Smith sees the dog at 5 p.m. today. He asks: “Why?” Then he leaves the U.S. for good!"
@@ -120,9 +123,13 @@ def test_a_character_that_stands_for_a_phrase_is_divided_in_its_normal_form() ->
 )
 def test_hostile_lines_take_time_with_their_length(text: str, language: str) -> None:
     def seconds(own: str) -> float:
-        start = time.process_time()
-        assert "".join(parts_of(own, 200, language)) == own
-        return time.process_time() - start
+        """Of the processor, the best of three: others use it too."""
+        best = math.inf
+        for _ in range(3):
+            start = time.process_time()
+            assert "".join(parts_of(own, 200, language)) == own
+            best = min(best, time.process_time() - start)
+        return best
 
     eighth = seconds(text[: len(text) // 8])
     # Sixty-four times with the square of the length.
@@ -145,4 +152,21 @@ def test_hostile_lines_take_time_with_their_length(text: str, language: str) -> 
     ],
 )
 def test_translations_are_joined(parts: list[str], translations: list[str], joined: str) -> None:
-    assert join(translations, parts) == joined
+    found = join(translations, parts)
+    assert "".join(found) == joined
+    assert [stretch.strip() for stretch in found] == [each.strip() for each in translations]
+
+
+@given(
+    st.lists(st.sampled_from(["a", " ", "bc", "\u3000"]), max_size=20),
+    st.lists(st.integers(0, 30), max_size=6),
+)
+def test_first_words_are_those_of_the_whole_text(characters: list[str], cuts: list[int]) -> None:
+    text = "".join(characters)
+    places = sorted({0, len(text), *(cut for cut in cuts if cut < len(text))})
+    stretches = [text[start:end] for start, end in pairwise(places)]
+    words = [match.span() for match in re.finditer(r"\S+", text)]
+    for start, stretch, number in zip(places, stretches, first_words(stretches), strict=False):
+        if stretch.strip():
+            first = start + len(stretch) - len(stretch.lstrip())
+            assert words[number][0] <= first < words[number][1]

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nmt.decoding.sentences import Part
 from nmt.decoding.translation import Candidate, combine
 
 
@@ -23,7 +24,7 @@ def best_first(part: int, scores: list[float]) -> list[Candidate]:
 )
 def test_sums_are_the_best_of_all(scores: list[list[float]], count: int) -> None:
     parts = [best_first(number, own) for number, own in enumerate(scores)]
-    found = combine(["a "] * len(parts), parts, count)
+    found = combine([Part("a ", [])] * len(parts), parts, count)
     sums = sorted((sum(each.score for each in way) for way in product(*parts)), reverse=True)
     assert [each.score for each in found] == sums[:count]
     assert len({each.text for each in found}) == len(found)
@@ -36,14 +37,14 @@ def test_sums_are_the_best_of_all(scores: list[list[float]], count: int) -> None
 
 
 def test_of_equal_texts_the_best_is_kept() -> None:
-    found = combine(["a"], [[candidate("x", -1.0), candidate("x", -2.0), candidate("y", -3.0)]], 3)
+    found = combine([Part("a", [])], [[candidate("x", -1.0), candidate("x", -2.0), candidate("y", -3.0)]], 3)
     assert [(each.text, each.score) for each in found] == [("x", -1.0), ("y", -3.0)]
 
 
 @pytest.mark.parametrize("ends", [(True, True), (True, False)])
 def test_a_whole_is_finished_when_its_parts_are(ends: tuple[bool, bool]) -> None:
     parts = [[candidate("x", -1.0, finished=end)] for end in ends]
-    assert combine(["a ", "b"], parts, 1)[0].finished is all(ends)
+    assert combine([Part("a ", []), Part("b", [])], parts, 1)[0].finished is all(ends)
 
 
 def test_nothing_has_one_empty_translation() -> None:

@@ -18,8 +18,9 @@ from nmt.data.tokenizer import END_ID, Tokenizer
 from nmt.decoding.config import DecodingConfig
 from nmt.decoding.engine import Engine
 from nmt.decoding.extension import Hypothesis
+from nmt.decoding.options import DecodingOptions
 from nmt.decoding.translation import Candidate, Translation
-from nmt.decoding.translator import DecodingOptions, Translator
+from nmt.decoding.translator import Translator
 from nmt.model.config import Positions, TiedEmbeddings, TransformerConfig
 from nmt.model.transformer import Transformer
 
@@ -82,7 +83,7 @@ class Echo(Engine):
 
     sources: list[list[int]]
 
-    def search(self, sources, *, advance=lambda sentences: None):  # type: ignore[no-untyped-def]
+    def search(self, sources, *, advance=lambda sentences: None, **_):  # type: ignore[no-untyped-def]
         self.sources = [*getattr(self, "sources", []), *sources]
         advance(len(sources))
         return [

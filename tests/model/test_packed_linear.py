@@ -1,12 +1,16 @@
 """Packed weights compute the same map."""
 
+import copy
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from torch import nn
 
+from nmt.model.config import Activation, TransformerConfig
+from nmt.model.layers import FeedForward
 from nmt.model.linear import Linear
-from nmt.model.packed_linear import PackedLinear, can_pack
+from nmt.model.packed_linear import PackedLinear, can_pack, pack_linears
 
 CPU = torch.device("cpu")
 PARTS = [(0, 96), (0, 32), (32, 96)]
@@ -30,6 +34,23 @@ def test_float_weights_give_the_same_product(bias: bool, start: int, stop: int, 
     with torch.inference_mode():
         found = PackedLinear(linear, int8=False).part(hidden, start, stop)
     torch.testing.assert_close(found, linear(hidden)[..., start:stop], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("int8", [False, True])
+@pytest.mark.parametrize("activation", list(Activation))
+def test_a_feed_forward_block_is_the_same_with_its_activation_inside(
+    int8: bool, activation: Activation
+) -> None:
+    torch.manual_seed(2)
+    config = TransformerConfig(width=32, heads=2, feed_forward_width=64, activation=activation)
+    block = nn.ModuleList([FeedForward(config).eval()]).requires_grad_(False)
+    packed = copy.deepcopy(block)
+    hidden = torch.randn(40, 32)
+    with torch.inference_mode():
+        pack_linears(packed, int8=int8)
+        assert isinstance(packed[0].expand, PackedLinear)
+        tolerance = 0.1 if int8 else 1e-5
+        torch.testing.assert_close(packed[0](hidden), block[0](hidden), atol=tolerance, rtol=tolerance)
 
 
 @pytest.mark.parametrize(("start", "stop"), PARTS)
