@@ -20,6 +20,7 @@ EXPERIMENTS = [path.stem for path in OPTIONS["experiment"]]
 TEXT_FILES = [f"data.{part}.{side}=x" for part in ("train", "valid") for side in ("source", "target")]
 CORPUS = {
     "multi30k": [*TEXT_FILES, "data.test.test2016.source=x", "data.test.test2016.target=x"],
+    "multi30k_fast": [*TEXT_FILES, "data.test.test2016.source=x", "data.test.test2016.target=x"],
     "tatoeba": [*TEXT_FILES, "data.test.tatoeba.source=x", "data.test.tatoeba.target=x"],
     "iwslt14": [*TEXT_FILES, "data.test.test.source=x", "data.test.test.target=x"],
     "own_corpus": TEXT_FILES,
@@ -98,7 +99,7 @@ def test_command_line_order_of_precedence() -> None:
     config = train_config(
         "experiment=multi30k", *CORPUS["multi30k"], "model=base", "training=quick", "training.max_steps=7"
     )
-    assert (config.model.width, config.model.encoder_layers, config.model.dropout) == (512, 6, 0.2)
+    assert (config.model.width, config.model.encoder_layers, config.model.dropout) == (512, 6, 0.3)
     assert (config.training.warmup_steps, config.training.max_steps) == (300, 7)
     assert config.run.experiment == "multi30k"
 

@@ -393,7 +393,7 @@ def test_own_choices_from_a_folder(tmp_path: Path) -> None:
         ("nmt translate mod", ["model="]),
         ("nmt translate model=b", []),
         ("nmt evaluate dec", ["decoding.", "decoding="]),
-        ("nmt prepare experiment=m", ["experiment=multi30k "]),
+        ("nmt prepare experiment=m", ["experiment=multi30k ", "experiment=multi30k_fast "]),
         ("nmt average ", ["before=", "best=", "last=", "model=", "models=", "of=", "output="]),
         ("nmt average of=", ["of=ema ", "of=weights "]),
         ("nmt attend units=", ["units=pieces ", "units=words "]),
