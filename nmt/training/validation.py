@@ -85,14 +85,11 @@ class Validator:
     def measure(self) -> tuple[float, Validation | None]:
         """Loss of what the model computes with at the moment and, on the main process, its scores."""
         self.model.eval()
-        loss = self.loss()
-        # Beams of all lengths cut memory into pieces: they get pages of their own, which training's do not
-        # lie between, and give them back.
-        release(self.loader.device)
-        validation = self.decode()
-        release(self.loader.device)
+        measured = self.loss(), self.decode()
         self.model.train()
-        return loss, validation
+        # Beams of all lengths leave the memory in pieces that the next validation could not use.
+        release(self.loader.device)
+        return measured
 
     @torch.no_grad()
     def loss(self) -> float:

@@ -90,6 +90,15 @@ def test_auto_takes_what_is_fastest_and_leaves_half_precision_alone(monkeypatch:
     assert decoding_model(half, DecodingPrecision.auto, CPU).dtype is torch.bfloat16
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_int8_attends_in_the_fastest_type(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype) -> None:
+    monkeypatch.setattr(precision, "fastest_dtype", lambda device: dtype)
+    cache = decoding_model(make_model(), DecodingPrecision.int8, CPU).start_cache(
+        torch.tensor([[4, 5, 3]]), beam_size=2
+    )
+    assert {layer.values_BHLK.dtype for layer in cache.layers} == {dtype}
+
+
 def test_int8_is_for_cpus() -> None:
     with pytest.raises(DeviceError, match=r"decoding\.precision=int8 is for CPUs, not cuda"):
         decoding_model(make_model(), DecodingPrecision.int8, torch.device("cuda"))
