@@ -1,7 +1,8 @@
 """Decoding speed beside CTranslate2 and Hugging Face transformers: same weights, sentences, beam and rules.
 
     python scripts/bench_decode.py --model runs/latest --input test.en --threads 1 --json decode.json
-    python scripts/bench_decode.py --model runs/latest --input test.en --shape base --length 26
+    python scripts/bench_decode.py --model runs/latest --input test.en --shape base --vocabulary 32000 \\
+        --length 26 --sentences 64
 
 Every contestant has a process of its own and translates all sentences once per round; the rounds take turns
 (ours, theirs, ours, ...), with a matrix product timed before and after, because shared machines drift. All
@@ -9,8 +10,9 @@ follow one rule: a beam of W, log-probability over length, an end when W hypothe
 greatest length; each sorts by length and batches as suits it best (--batch tries several and keeps the
 fastest). Their outputs are compared piece by piece with those of our float32.
 
---shape takes a model of another size with random weights in place of the trained one: its translations are
-nonsense as long as --length allows, the same work for all. Needs the extras `ctranslate2` and `huggingface`.
+--shape takes a model of another size with random weights in place of the trained one, and sentences of about
+--length pieces: their translations are nonsense of just that length, the same work for all. Needs the extras
+`ctranslate2` and `huggingface`.
 """
 
 import argparse
@@ -38,7 +40,7 @@ from bench_train import calibrate, processor_name
 from nmt import bundle
 from nmt.cli.composition import Request
 from nmt.config import TrainConfig, load
-from nmt.data.tokenizer import BEGIN_ID, END_ID, PAD_ID
+from nmt.data.tokenizer import BEGIN_ID, END_ID, PAD_ID, Tokenizer
 from nmt.decoding.config import DecodingConfig, DecodingPrecision, LengthPenalty, Stopping
 from nmt.decoding.engine import Engine
 from nmt.decoding.guidance import BANNED_IDS
@@ -87,10 +89,27 @@ def load_model(arguments: argparse.Namespace) -> bundle.Bundle:
         size = max(arguments.vocabulary, loaded.settings.target_vocabulary_size)
         torch.manual_seed(1)
         loaded.model = Transformer(shape, source_vocabulary_size=size, target_vocabulary_size=size)
-        # An end is next to impossible.
         loaded.settings.model = shape
         loaded.settings.source_vocabulary_size = loaded.settings.target_vocabulary_size = size
+        widen(loaded.tokenizer, size)
     return loaded
+
+
+def widen(tokenizer: Tokenizer, size: int) -> None:
+    """Let a vocabulary go on with pieces that no text has: exports write one as large as the model's."""
+    for name in ("source_vocabulary", "target_vocabulary"):
+        pieces = getattr(tokenizer, name)()
+        pieces += [f"<further {number}>" for number in range(len(pieces), size)]
+        setattr(tokenizer, name, lambda pieces=pieces: pieces)
+
+
+def encoded_sources(arguments: argparse.Namespace) -> list[list[int]]:
+    """The sentences to translate, as pieces; with --shape those of about --length pieces."""
+    lines = Path(arguments.input).read_text(encoding="utf-8").splitlines()
+    sources = load_model(arguments).tokenizer.encode_source(lines)
+    if arguments.shape:
+        sources = [source for source in sources if abs(len(source) - arguments.length) <= 4]
+    return sources[: arguments.sentences]
 
 
 def ours(arguments: argparse.Namespace, kind: str, sources: Sequence[list[int]]) -> Translate:
@@ -189,8 +208,7 @@ def compete(arguments: argparse.Namespace, name: str, commands: Connection) -> N
     """The process of one contestant: it translates all sentences for every batch size that it receives."""
     side, kind = name.split(":")
     torch.set_num_threads(arguments.threads)
-    lines = Path(arguments.input).read_text(encoding="utf-8").splitlines()[: arguments.sentences]
-    sources = load_model(arguments).tokenizer.encode_source(lines)
+    sources = encoded_sources(arguments)
     with tempfile.TemporaryDirectory() as folder:
         if side == "nmt":
             translate = ours(arguments, kind, sources)
@@ -219,6 +237,8 @@ def main() -> None:
         os.environ["BENCH_PEER"] = "" if name.startswith("nmt:") else name
         processes.append(context.Process(target=compete, args=(arguments, name, theirs)))
         processes[-1].start()
+        # So that the end of a contestant that fails is seen, not waited for.
+        theirs.close()
         assert pipes[name].recv() == "ready"
 
     def turn(name: str, batch: int) -> Round:

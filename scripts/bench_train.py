@@ -215,6 +215,7 @@ class PeerTraining:
                 scale_embedding=True,
                 pad_token_id=PAD_ID,
                 eos_token_id=END_ID,
+                forced_eos_token_id=END_ID,
                 decoder_start_token_id=BEGIN_ID,
                 attn_implementation="sdpa",
             )

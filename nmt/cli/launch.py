@@ -189,6 +189,8 @@ def run_verb(verb: str, config: DictConfig) -> None:
     """Check the settings, then import and run nmt/cli/<verb>.py."""
     # Before `checked`, which imports torch when it looks into a model folder.
     host.tune()
+    if verb == "train":
+        host.bound_kept_code()
     settings = checked(config, verb, decoding_of_model)
     if verb == "train" and validates_on_another_corpus(settings):
         print(

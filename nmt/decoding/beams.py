@@ -51,7 +51,12 @@ class Beams:
 
     def select(self, rows: Tensor) -> "Beams":
         """The beams of these rows."""
-        return Beams(self.log_probs_BW[rows], self.pieces_BWT[rows], self.ids_BW[rows], self.origins_BW[rows])
+        return Beams(
+            self.log_probs_BW.index_select(0, rows),
+            self.pieces_BWT.index_select(0, rows),
+            self.ids_BW.index_select(0, rows),
+            self.origins_BW.index_select(0, rows),
+        )
 
     def part(self, beams: slice) -> "Beams":
         """Some of the beams of every row."""
@@ -99,7 +104,10 @@ class Kept:
     def select(self, rows: Tensor) -> "Kept":
         """What is kept for these rows."""
         return Kept(
-            self.scores_BW[rows], self.log_probs_BW[rows], self.lengths_BW[rows], self.pieces_BWT[rows]
+            self.scores_BW.index_select(0, rows),
+            self.log_probs_BW.index_select(0, rows),
+            self.lengths_BW.index_select(0, rows),
+            self.pieces_BWT.index_select(0, rows),
         )
 
     def part(self, places: slice) -> "Kept":
@@ -153,9 +161,9 @@ class Batch:
     def select(self, rows: Tensor) -> "Batch":
         """The sentences in these rows."""
         return Batch(
-            self.numbers_B[rows],
-            self.positions_B[rows],
-            self.max_lengths_B[rows],
+            self.numbers_B.index_select(0, rows),
+            self.positions_B.index_select(0, rows),
+            self.max_lengths_B.index_select(0, rows),
             self.beams.select(rows),
             self.kept.select(rows),
         )

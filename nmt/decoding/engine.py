@@ -16,7 +16,7 @@ from nmt.decoding.ensemble import EnsembleCache, TranslationModel
 from nmt.decoding.extension import Hypothesis, SearchRules
 from nmt.decoding.guidance import BANNED_IDS, ConstraintError, Guidance
 from nmt.decoding.precision import decoding_model
-from nmt.decoding.search import ROWS_TOGETHER, BeamSearch
+from nmt.decoding.search import BeamSearch, most_of_few_sizes
 from nmt.model.cache import MEMORY_STEP, DecoderCache
 
 
@@ -161,9 +161,8 @@ class Engine:
         start = 0
         while start < len(order):
             longest = len(sources[order[start]])
-            rows = max(1, self.config.max_tokens_per_batch // (longest * self.config.beam_size))
-            if rows > ROWS_TOGETHER:
-                rows -= rows % ROWS_TOGETHER
+            rows = self.config.max_tokens_per_batch // (longest * self.config.beam_size)
+            rows = most_of_few_sizes(max(1, rows))
             end = start
             while end < len(order) and 2 * len(sources[order[end]]) > longest:
                 end += 1

@@ -7,8 +7,8 @@ Shapes: B rows, W beams, V vocabulary.
 """
 
 import math
+from collections import deque
 from collections.abc import Callable, Sequence
-from itertools import islice
 from typing import Generic, Protocol, Self, TypeVar
 
 import torch
@@ -20,11 +20,25 @@ from nmt.decoding.extension import BestFirst, Extension, Hypothesis, SearchRules
 # Rows change hands once the sentences of one in so many are done: a change costs something, and until then a
 # done sentence costs its share of every step.
 _LEAVERS_SHARE = 8
-# So many rows change hands together where there are more. Every new shape of a product costs a CPU the time
-# to write code for it and the memory in which oneDNN keeps that code for good.
-ROWS_TOGETHER = 8
 # Steps between two questions "who is done?" on an accelerator, where the host waits for the answer.
 _ACCELERATOR_STEPS_PER_CHECK = 4
+
+
+def few_sizes(rows: int) -> int:
+    """The least of a few batch sizes that holds so many rows: 1 to 8, 16, 24, ... 64, 80, ... 128, 160, ...
+
+    A CPU writes code for every new shape of a product, and keeps that of a few hundred.
+    """
+    step = 1 if rows <= 8 else max(8, 1 << (rows - 1).bit_length() >> 3)
+    return -(-rows // step) * step
+
+
+def most_of_few_sizes(rows: int) -> int:
+    """The greatest of the few batch sizes that is no greater than `rows`."""
+    size = rows
+    while few_sizes(size) > rows:
+        size -= 1
+    return size
 
 
 class StepCache(Protocol):
@@ -78,7 +92,7 @@ class BeamSearch(Generic[C]):
         self.extend: Extension[C] = BestFirst(rules, device) if extend is None else extend
         # Nothing is found where the logits are no numbers.
         self.results: list[list[Hypothesis]] = [[] for _ in max_lengths]
-        self.waiting = iter(range(len(max_lengths)))
+        self.waiting = deque(range(len(max_lengths)))
         # The sentence of each row.
         self.numbers: list[int] = []
         self.batch = Batch.start(torch.empty(0, dtype=torch.long, device=device), rules.beam_size)
@@ -114,16 +128,20 @@ class BeamSearch(Generic[C]):
         rows = len(self.numbers)
         if done == rows:
             return done
-        if rows > ROWS_TOGETHER:
-            done -= done % ROWS_TOGETHER
-        return done if done * _LEAVERS_SHARE >= rows else 0
+        arriving = most_of_few_sizes(min(done, len(self.waiting)))
+        leavers = max(arriving, rows + arriving - few_sizes(rows + arriving - done))
+        return leavers if leavers * _LEAVERS_SHARE >= rows else 0
 
     def _change_rows(self, leaving: list[int]) -> None:
         """Read out the sentences of these rows, and give the rows to waiting ones or give them up."""
         if leaving:
             self._read_out(leaving)
             self.advance(len(leaving))
-        arrivals = list(islice(self.waiting, self.rows - len(self.numbers) + len(leaving)))
+        # Rows that were given up do not come back.
+        arriving = min(len(leaving) if self.numbers else self.rows, len(self.waiting))
+        if self.numbers:
+            arriving = most_of_few_sizes(arriving)
+        arrivals = [self.waiting.popleft() for _ in range(arriving)]
         if arrivals:
             cache, batch = self._begin(arrivals)
             if len(leaving) == len(self.numbers):

@@ -70,47 +70,47 @@ class MultiHeadAttention(nn.Module):
     def forward(self, hidden_BTD: Tensor, mask: Tensor | None, memory_BSD: Tensor | None = None) -> Tensor:
         """Attend from every position of `hidden_BTD` to itself or to `memory_BSD`; returns [B, T, D]."""
         if memory_BSD is None:
-            query, key, value = self.split_heads(self.in_projection(hidden_BTD), 3)
+            query, key, value = self.split_heads(self.in_projection(hidden_BTD), 3).unbind(0)
         else:
-            (query,) = self.project_query(hidden_BTD)
-            key, value = self.project_memory(memory_BSD)
-        return self.merge_heads(dot_product_attention(query, key, value, mask, self.dropout))
+            query = self.project_query(hidden_BTD)
+            key, value = self.project_memory(memory_BSD).unbind(0)
+        return self.merge_heads(dot_product_attention(query, key, value, mask, self.dropout), query.dtype)
 
     def step(self, hidden_BWD: Tensor, cache: LayerCache, first_entry: int, mask_B1WL: Tensor) -> Tensor:
         """Self-attention of one new position per beam over those it descends from; writes to `cache`."""
-        query_BHWK, key_BHWK, value_BHWK = self.split_heads(self.in_projection(hidden_BWD), 3)
-        keys_BHLK, values_BHLK = cache.write(key_BHWK, value_BHWK, first_entry)
-        context_BHWK = dot_product_attention(
-            query_BHWK.to(cache.dtype), keys_BHLK, values_BHLK, mask_B1WL, self.dropout
-        )
-        return self.merge_heads(context_BHWK.to(hidden_BWD.dtype))
+        parts_3BHWK = self.split_heads(self.in_projection(hidden_BWD), 3)
+        keys_BHLK, values_BHLK = cache.write(parts_3BHWK[1:], first_entry).unbind(0)
+        query_BHWK = parts_3BHWK[0].to(cache.dtype, memory_format=torch.contiguous_format)
+        context_BHWK = dot_product_attention(query_BHWK, keys_BHLK, values_BHLK, mask_B1WL, self.dropout)
+        return self.merge_heads(context_BHWK, hidden_BWD.dtype)
 
     def step_memory(self, hidden_BWD: Tensor, cache: LayerCache, mask_B11S: Tensor) -> Tensor:
         """Cross-attention of one position per beam. The beams of a sentence lie in the query
         dimension, so that they share the sentence's keys and values."""
-        (query_BHWK,) = self.project_query(hidden_BWD)
-        query_BHWK = query_BHWK.to(cache.dtype)
-        keys_BHSK, values_BHSK = cache.memory()
+        query_BHWK = self.project_query(hidden_BWD)
+        query_BHWK = query_BHWK.to(cache.dtype, memory_format=torch.contiguous_format)
+        keys_BHSK, values_BHSK = cache.memory_PBHSK.unbind(0)
         if cache.keeps_attention:
             cache.attention_BWS = attention_shares(query_BHWK, keys_BHSK, mask_B11S).mean(1)
         context_BHWK = dot_product_attention(query_BHWK, keys_BHSK, values_BHSK, mask_B11S, self.dropout)
-        return self.merge_heads(context_BHWK.to(hidden_BWD.dtype))
+        return self.merge_heads(context_BHWK, hidden_BWD.dtype)
 
-    def project_query(self, hidden_BTD: Tensor) -> tuple[Tensor, ...]:
-        """Queries alone, as a tuple of one tensor [B, H, T, K]."""
-        return self.split_heads(self.in_projection.part(hidden_BTD, 0, self.width), 1)
+    def project_query(self, hidden_BTD: Tensor) -> Tensor:
+        """Queries alone, [B, H, T, K]."""
+        return self.split_heads(self.in_projection.part(hidden_BTD, 0, self.width), 1)[0]
 
-    def project_memory(self, memory_BSD: Tensor) -> tuple[Tensor, ...]:
-        """Keys and values of a memory, each [B, H, S, K]."""
+    def project_memory(self, memory_BSD: Tensor) -> Tensor:
+        """Keys and values of a memory, [2, B, H, S, K]."""
         return self.split_heads(self.in_projection.part(memory_BSD, self.width, 3 * self.width), 2)
 
-    def split_heads(self, projected: Tensor, parts: int) -> tuple[Tensor, ...]:
-        """[B, T, parts * D] -> `parts` tensors [B, H, T, K]."""
+    def split_heads(self, projected: Tensor, parts: int) -> Tensor:
+        """[B, T, parts * D] -> [parts, B, H, T, K]."""
         batch, length, _ = projected.shape
-        return projected.view(batch, length, parts, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        return projected.view(batch, length, parts, self.heads, -1).permute(2, 0, 3, 1, 4)
 
-    def merge_heads(self, context_BHTK: Tensor) -> Tensor:
-        """[B, H, T, K] -> the output projection of [B, T, D]."""
-        batch, _, length, _ = context_BHTK.shape
-        merged: Tensor = self.out_projection(context_BHTK.transpose(1, 2).reshape(batch, length, self.width))
+    def merge_heads(self, context_BHTK: Tensor, dtype: torch.dtype) -> Tensor:
+        """[B, H, T, K] -> the output projection, of type `dtype`, of [B, T, D]."""
+        # One copy for order and type.
+        context_BTHK = context_BHTK.transpose(1, 2).to(dtype, memory_format=torch.contiguous_format)
+        merged: Tensor = self.out_projection(context_BTHK.flatten(2))
         return merged

@@ -155,8 +155,7 @@ class DecoderLayer(nn.Module):
 
     def start_cache(self, memory_BSD: Tensor, dtype: torch.dtype) -> LayerCache:
         """Cross-attention keys and values of the memory, in a cache of this type."""
-        key_BHSK, value_BHSK = self.cross_attention.project_memory(memory_BSD)
-        return LayerCache(key_BHSK, value_BHSK, dtype)
+        return LayerCache(self.cross_attention.project_memory(memory_BSD), dtype)
 
     def step(
         self,

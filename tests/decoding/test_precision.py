@@ -96,7 +96,7 @@ def test_int8_attends_in_the_fastest_type(monkeypatch: pytest.MonkeyPatch, dtype
     cache = decoding_model(make_model(), DecodingPrecision.int8, CPU).start_cache(
         torch.tensor([[4, 5, 3]]), beam_size=2
     )
-    assert {layer.values_BHLK.dtype for layer in cache.layers} == {dtype}
+    assert {layer.entries_PBHLK.dtype for layer in cache.layers} == {dtype}
 
 
 def test_int8_is_for_cpus() -> None:

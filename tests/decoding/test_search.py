@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from nmt.decoding.beams import Penalty
 from nmt.decoding.config import Stopping
-from nmt.decoding.search import BeamSearch, Hypothesis, SearchRules, force_scores
+from nmt.decoding.search import BeamSearch, Hypothesis, SearchRules, few_sizes, force_scores
 from nmt.model.cache import DecoderCache
 from nmt.model.config import Positions, TransformerConfig
 from nmt.model.transformer import Transformer
@@ -392,19 +392,42 @@ def test_many_rows_change_hands_eight_at_a_time() -> None:
     assert len(seen) > 3
 
 
-def test_rows_that_are_done_leave_in_eights_while_others_go_on() -> None:
-    search = BeamSearch(
-        lambda numbers: TreeCache.start(random_tables(len(numbers), 2, seed=1), 2),
-        tree_step,
-        make_rules(2),
-        max_lengths=[],
-        rows=40,
+@pytest.mark.parametrize(
+    ("beam_size", "sentences", "rows"), [(1, 333, 160), (4, 333, 160), (2, 75, 64), (3, 101, 24)]
+)
+def test_batches_have_few_sizes(beam_size: int, sentences: int, rows: int) -> None:
+    sizes = []
+
+    def step(ids_BW: Tensor, cache: TreeCache) -> Tensor:
+        sizes.append(len(ids_BW))
+        return tree_step(ids_BW, cache)
+
+    tables = random_tables(sentences, 6, seed=5)
+    max_lengths = sorted(((7 * number) % 19 + 2 for number in range(sentences)), reverse=True)
+    found = BeamSearch(
+        lambda numbers: TreeCache.start(tables[list(numbers)], beam_size),
+        step,
+        make_rules(beam_size),
+        max_lengths=max_lengths,
+        rows=rows,
         device=CPU,
-    )
-    search.numbers = list(range(40))
-    assert [search._leavers(done) for done in (0, 4, 7, 8, 15, 16, 39, 40)] == [0, 0, 0, 8, 8, 16, 32, 40]
-    search.numbers = list(range(8))
-    assert [search._leavers(done) for done in (0, 1, 5, 8)] == [0, 1, 5, 8]
+    ).run()
+    assert max(sizes) == rows
+    assert min(sizes) < 24
+    # Rows that are as long as they may be leave whatever their number.
+    assert sum(size != few_sizes(size) for size in sizes) <= len(sizes) // 10
+    expected = search(tables, beam_size, max_lengths, rows=1)
+    assert [[each.pieces for each in own] for own in found] == [
+        [each.pieces for each in own] for own in expected
+    ]
+
+
+def test_few_sizes_are_few_and_hold_what_is_asked() -> None:
+    found = [few_sizes(rows) for rows in range(1, 1000)]
+    assert all(rows <= size < max(rows * 1.26, rows + 8) for rows, size in enumerate(found, start=1))
+    assert found[:9] == [1, 2, 3, 4, 5, 6, 7, 8, 16]
+    assert len(set(found)) < 35
+    assert [few_sizes(size) for size in found] == found
 
 
 @pytest.mark.parametrize("beam_size", [1, 3, 5])
