@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 
 from nmt import bundle
-from nmt.config import AttendConfig, ConfigError
+from nmt.cli.schemas import AttendConfig
+from nmt.config import ConfigError
 from nmt.data.processors import available_cores
 from nmt.decoding.output import check_output, open_output
 from nmt.decoding.translator import Translator

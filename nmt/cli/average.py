@@ -12,7 +12,8 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from nmt import bundle
-from nmt.config import AverageConfig, ConfigError
+from nmt.cli.schemas import AverageConfig
+from nmt.config import ConfigError
 from nmt.data.tokenizer import Tokenizer
 from nmt.training import run_folder
 from nmt.training.atomic_writes import flush

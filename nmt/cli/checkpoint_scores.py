@@ -8,7 +8,8 @@ import torch
 
 from nmt import bundle
 from nmt.cli import systems
-from nmt.config import ConfigError, EvaluateConfig
+from nmt.cli.schemas import EvaluateConfig
+from nmt.config import ConfigError
 from nmt.evaluation import saved
 from nmt.evaluation.checkpoint_curve import CheckpointCurve, PlotError, plot
 from nmt.evaluation.evaluation import Scoring, evaluate

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from nmt.cli.evaluations import Evaluations
-from nmt.config import CompareConfig, ConfigError
+from nmt.cli.schemas import CompareConfig
+from nmt.config import ConfigError
 from nmt.evaluation import saved
 from nmt.evaluation.comparison import Comparison, compare
 from nmt.evaluation.tables import comparison_table

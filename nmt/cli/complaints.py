@@ -14,6 +14,7 @@ from omegaconf.errors import (
 )
 from yaml import YAMLError
 
+from nmt.cli.schemas import SCHEMAS
 from nmt.cli.settings import (
     describe_type,
     group_options,
@@ -23,7 +24,7 @@ from nmt.cli.settings import (
     nearest_setting,
     setting_type,
 )
-from nmt.config import SCHEMAS, ConfigError, TrainConfig, first_line
+from nmt.config import ConfigError, TrainConfig, first_line
 
 
 def explain(

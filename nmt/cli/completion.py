@@ -3,8 +3,8 @@
 import enum
 from dataclasses import is_dataclass
 
+from nmt.cli.schemas import SCHEMAS
 from nmt.cli.settings import GROUPS, group_options, setting_type, setting_types
-from nmt.config import SCHEMAS
 
 SHELLS = ["bash", "zsh"]
 FLAGS = ["--help", "--cfg", "--multirun", "--config-dir"]

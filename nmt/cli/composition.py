@@ -17,8 +17,9 @@ from yaml import YAMLError
 
 from nmt.cli.complaints import explain, unknown_choice, unknown_setting, unreadable
 from nmt.cli.model_folders import model_folders
+from nmt.cli.schemas import SCHEMAS, register_schemas
 from nmt.cli.settings import GROUPS, config_folder, setting_type
-from nmt.config import SCHEMAS, ConfigError, load, register_schemas
+from nmt.config import ConfigError, load
 from nmt.decoding.config import DecodingConfig
 
 # Settings that are a file name or a sentence and are taken as they stand, not read by Hydra: any text is

@@ -9,7 +9,8 @@ import torch
 from nmt import bundle
 from nmt.cli import systems
 from nmt.cli.model_folders import model_folders
-from nmt.config import ConfigError, EvaluateConfig
+from nmt.cli.schemas import EvaluateConfig
+from nmt.config import ConfigError
 from nmt.data.config import CorpusConfig
 from nmt.data.processors import available_cores
 from nmt.decoding import ensemble

@@ -4,7 +4,8 @@ import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from nmt.config import ConfigError, SystemsConfig
+from nmt.cli.schemas import SystemsConfig
+from nmt.config import ConfigError
 from nmt.data.test_sets import TestSet, read_test_set
 from nmt.data.text_lines import read_lines
 from nmt.evaluation import saved

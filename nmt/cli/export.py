@@ -14,7 +14,8 @@ import torch
 
 from nmt import bundle
 from nmt.bundle import Bundle, BundleSettings
-from nmt.config import ConfigError, ExportConfig
+from nmt.cli.schemas import ExportConfig
+from nmt.config import ConfigError
 from nmt.data.config import CorpusConfig
 from nmt.data.preparation import read_texts
 from nmt.data.processors import available_cores

@@ -17,8 +17,9 @@ from nmt.cli import cluster, host
 from nmt.cli.completion import SHELLS, complete, completion_script
 from nmt.cli.composition import Request, check, checked
 from nmt.cli.model_folders import model_folders
+from nmt.cli.schemas import SCHEMAS
 from nmt.cli.settings import GROUPS, config_folder, group_options, hint, nearest
-from nmt.config import SCHEMAS, ConfigError, TrainConfig
+from nmt.config import ConfigError, TrainConfig
 from nmt.training.place import place
 
 # Errors that speak to the user: one line, no traceback. Named, because importing them would import torch.

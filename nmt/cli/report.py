@@ -6,8 +6,9 @@ from pathlib import Path
 
 from nmt.cli.evaluations import Evaluations
 from nmt.cli.reported_systems import attention_maps, model_folder, run_folder
+from nmt.cli.schemas import ReportConfig
 from nmt.cli.training_words import TrainingWordsError, training_words
-from nmt.config import ConfigError, ReportConfig
+from nmt.config import ConfigError
 from nmt.decoding.output import check_output, open_output
 from nmt.evaluation.comparison import compare, shared_sets
 from nmt.evaluation.evaluation import Evaluation

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from nmt.config import ReportConfig
+from nmt.cli.schemas import ReportConfig
 from nmt.evaluation.evaluation import Evaluation
 from nmt.evaluation.report.attention import CompactMap, chosen_places, fits
 from nmt.evaluation.report.listing import listed_places

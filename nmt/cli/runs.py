@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from nmt.cli.run_list import RunFacts, differing_settings, find_runs
-from nmt.config import ConfigError, RunsConfig
+from nmt.cli.schemas import RunsConfig
+from nmt.config import ConfigError
 from nmt.evaluation.tables import table
 
 # Settings that are written out in full for each run; more are only counted.

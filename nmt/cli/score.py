@@ -9,7 +9,7 @@ import torch
 from tqdm import tqdm
 
 from nmt import bundle
-from nmt.config import ScoreConfig
+from nmt.cli.schemas import ScoreConfig
 from nmt.data.processors import available_cores
 from nmt.data.text_lines import DataError, read_lines
 from nmt.decoding.output import check_output, open_output

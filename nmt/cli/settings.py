@@ -8,7 +8,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
-from nmt.config import SCHEMAS
+from nmt.cli.schemas import SCHEMAS
 
 # Groups of files under configs/ that a verb lets one choose from.
 GROUPS: dict[str, tuple[str, ...]] = {

@@ -17,9 +17,10 @@ from nmt import __version__, bundle
 from nmt.cli.constraint_files import Constraints, read_constraints
 from nmt.cli.model_folders import model_folders
 from nmt.cli.recipe import Recipe, ThisProcess, Translated
+from nmt.cli.schemas import TranslateConfig
 from nmt.cli.text_files import TextJob, plan
 from nmt.cli.workers import Workers
-from nmt.config import ConfigError, TranslateConfig
+from nmt.config import ConfigError
 from nmt.data.processors import available_cores
 from nmt.data.text_lines import DataError
 from nmt.decoding.config import DecodingConfig, DecodingPrecision
