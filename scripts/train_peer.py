@@ -4,9 +4,8 @@
 
 The settings are those of `nmt train`: data, pieces, model size, slots per update, learning rate, warm-up and
 label smoothing. The loop is the usual one: sentences sorted by length and padded, sdpa, fused AdamW,
-clipping, the own `generate` of the model to validate. Beside the weights their moving average is validated,
-as in our run, though no usual loop has one. The seconds are those of the updates alone. Stops at
-`training.max_steps`. Needs the extra `bench`.
+clipping, the model's own `generate` to validate, no moving average. The seconds are those of the updates
+alone. Stops at `training.max_steps`. Needs the extra `bench`.
 """
 
 import argparse
@@ -18,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 os.environ.setdefault("BENCH_CONTESTANT", "MarianMTModel")
 from bench_train import PeerTraining, calibrate, processor_name
@@ -89,8 +87,6 @@ def main() -> None:
         device="cpu", vocabulary=0, slots=config.training.max_tokens_per_batch, threads=arguments.threads
     )
     training = PeerTraining(peer, config, prepared, getattr(torch, arguments.dtype))
-    decay = config.training.ema_decay or 0.9995
-    average = AveragedModel(training.model, multi_avg_fn=get_ema_multi_avg_fn(decay))
     figures: list[dict[str, float]] = []
     seconds, pieces, window_seconds, window_pieces = 0.0, 0, 0.0, 0
     for step in range(1, (arguments.steps or config.training.max_steps) + 1):
@@ -99,18 +95,24 @@ def main() -> None:
         start = time.perf_counter()
         pieces += training.update()[1]
         seconds += time.perf_counter() - start
-        average.update_parameters(training.model)
         if step % config.training.validate_every == 0:
-            scores = {"bleu": bleu(training.model), "bleu_of_average": bleu(average.module)}
+            score = bleu(training.model)
             rate = (pieces - window_pieces) / (seconds - window_seconds)
             window_seconds, window_pieces = seconds, pieces
             figures.append(
-                {"step": step, "seconds": seconds, "target_pieces": pieces, "target_pieces_per_second": rate}
-                | scores
-                | {"calibration_gflops": calibrate("cpu")}
+                {
+                    "step": step,
+                    "seconds": seconds,
+                    "target_pieces": pieces,
+                    "target_pieces_per_second": rate,
+                    "bleu": score,
+                    "calibration_gflops": calibrate("cpu"),
+                }
             )
-            shown = ", ".join(f"{name} {score:.1f}" for name, score in scores.items())
-            print(f"step {step:,}: {seconds / 60:.1f} min, {rate:,.0f} target pieces/s, {shown}", flush=True)
+            print(
+                f"step {step:,}: {seconds / 60:.1f} min, {rate:,.0f} target pieces/s, BLEU {score:.1f}",
+                flush=True,
+            )
             if arguments.json:
                 save(arguments, figures)
 
