@@ -3,7 +3,9 @@
 The same sentences in another order or number give the same hypotheses, but for the rounding of sums.
 """
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -18,6 +20,10 @@ from nmt.decoding.guidance import BANNED_IDS, ConstraintError, Guidance
 from nmt.decoding.precision import decoding_model
 from nmt.decoding.search import BeamSearch, most_of_few_sizes
 from nmt.model.cache import MEMORY_STEP, DecoderCache
+
+# Sentences that are worth a thread of their own, and threads that Python's lock does not hold up.
+_SENTENCES_PER_THREAD = 64
+_MOST_THREADS = 4
 
 
 class Engine:
@@ -56,6 +62,7 @@ class Engine:
         prefixes: Sequence[Sequence[int]] | None = None,
         terms: Sequence[Terms] | None = None,
         advance: Callable[[int], object] = lambda sentences: None,
+        in_threads: bool = False,
     ) -> list[list[Hypothesis]]:
         """The hypotheses of each source (pieces with END_ID, at most `longest_source`), best first.
 
@@ -63,6 +70,8 @@ class Engine:
             prefixes: pieces with which every hypothesis of a source begins, as `prefix_pieces` makes them.
             terms: what every hypothesis of a source has, each term as pieces (`term_pieces`).
             advance: is told, as the work goes on, how many more sentences are done.
+            in_threads: where there are several CPU threads, each takes a share of the sentences through the
+                whole search: the products of a small model are too short to be shared.
 
         Raises:
             ConstraintError: a prefix or term is impossible, or contradicts the settings.
@@ -75,16 +84,42 @@ class Engine:
             except ConstraintError as error:
                 raise ConstraintError(f"sentence {number}: {error}") from None
         found: list[list[Hypothesis]] = [[] for _ in sources]
-        for numbers, rows in self._groups(sources):
-            own = self._search_group(
-                [sources[number] for number in numbers],
-                [prefixes[number] for number in numbers],
-                [terms[number] for number in numbers],
-                rows,
-                advance,
-            )
-            for number, hypotheses in zip(numbers, own, strict=True):
-                found[number] = hypotheses
+        # Of progress there is one display.
+        lock = threading.Lock()
+
+        def advance_alone(sentences: int) -> None:
+            with lock:
+                advance(sentences)
+
+        @torch.inference_mode()
+        def search_share(share: Sequence[int]) -> None:
+            for numbers, rows in self._groups(sources, share, len(shares)):
+                own = self._search_group(
+                    [sources[number] for number in numbers],
+                    [prefixes[number] for number in numbers],
+                    [terms[number] for number in numbers],
+                    rows,
+                    advance_alone,
+                )
+                for number, hypotheses in zip(numbers, own, strict=True):
+                    found[number] = hypotheses
+
+        # Longest first: what needs most memory is tried at once. Dealt out like cards.
+        order = sorted(range(len(sources)), key=lambda number: -len(sources[number]))
+        threads = torch.get_num_threads()
+        count = min(threads, _MOST_THREADS, len(sources) // _SENTENCES_PER_THREAD)
+        if not in_threads or self.device.type != "cpu" or count < 2:
+            count = 1
+        shares = [order[number::count] for number in range(count)]
+        if count == 1:
+            search_share(order)
+            return found
+        with ThreadPoolExecutor(
+            count, "search", initializer=torch.set_num_threads, initargs=(threads // count,)
+        ) as pool:
+            list(pool.map(search_share, shares))
+        # The threads have set it for some libraries of the whole process.
+        torch.set_num_threads(threads)
         return found
 
     def check(self, prefix: Sequence[int], terms: Terms) -> None:
@@ -152,21 +187,22 @@ class Engine:
         padded = -(-length // MEMORY_STEP) * MEMORY_STEP
         return padded if self.model.longest_source is None else min(padded, self.model.longest_source)
 
-    def _groups(self, sources: Sequence[Sequence[int]]) -> Iterator[tuple[list[int], int]]:
-        """Numbers of sentences, longest first, and how many of them fit into memory at a time.
+    def _groups(
+        self, sources: Sequence[Sequence[int]], order: Sequence[int], shares: int
+    ) -> Iterator[tuple[list[int], int]]:
+        """Numbers of sentences, longest first as in `order`, and how many a share of the memory holds.
 
-        What needs most memory is tried first, and shorter sentences, of which more fit, begin another group.
+        Shorter sentences, of which more fit, begin another group.
         """
-        order = sorted(range(len(sources)), key=lambda number: -len(sources[number]))
+        budget = self.config.max_tokens_per_batch // shares
         start = 0
         while start < len(order):
             longest = len(sources[order[start]])
-            rows = self.config.max_tokens_per_batch // (longest * self.config.beam_size)
-            rows = most_of_few_sizes(max(1, rows))
+            rows = most_of_few_sizes(max(1, budget // (longest * self.config.beam_size)))
             end = start
             while end < len(order) and 2 * len(sources[order[end]]) > longest:
                 end += 1
-            yield order[start:end], rows
+            yield list(order[start:end]), rows
             start = end
 
 

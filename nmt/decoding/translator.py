@@ -167,7 +167,9 @@ class Translator:
             return [
                 translation
                 for window in asked
-                for translation in self._translate_window(engine, window, n_best, glossary, alignment, shown)
+                for translation in self._translate_window(
+                    engine, window, n_best, glossary, alignment, shown, in_threads=True
+                )
             ]
 
     def translate_window(
@@ -179,7 +181,8 @@ class Translator:
         alignment: bool = False,
         counter: Counter,
     ) -> list[Translation]:
-        """The same for lines of a long text, as many as shall be searched together."""
+        """The same for lines of a long text, searched together whatever the number of threads: a job that is
+        done by other workers, or goes on with others, searches the same batches."""
         with self._engine(self.config) as engine:
             return self._translate_window(engine, window, n_best, glossary, alignment, counter)
 
@@ -197,6 +200,8 @@ class Translator:
         glossary: Glossary | None,
         alignment: bool,
         counter: Counter,
+        *,
+        in_threads: bool = False,
     ) -> list[Translation]:
         limit = engine.longest_source
         divider = LineParts(self.tokenizer, self.source_language, limit, engine.check, glossary)
@@ -207,6 +212,7 @@ class Translator:
             prefixes=[each.prefix for each in asked],
             terms=[each.terms for each in asked],
             advance=_in_lines(counter, len(lines), len(asked)),
+            in_threads=in_threads,
         )
         read = self._read(found, n_best if engine.config.mbr is MbrUtility.none else None)
         if engine.config.mbr is not MbrUtility.none:
