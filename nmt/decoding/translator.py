@@ -65,7 +65,7 @@ class Translator:
             model: run folder, checkpoint or model folder; several decode with the mean of their
                 probabilities, and the settings of the first.
             device: `cpu`, `cuda`, `mps`, or `auto`, the fastest that is there.
-            threads: CPU threads of an operation, for all of PyTorch in this process; None leaves them.
+            threads: CPU threads, for all of PyTorch in this process; None leaves them.
             decoding: settings of the search in place of those in the model folder.
 
         Raises:
