@@ -5,7 +5,7 @@ The same sentences in another order or number give the same hypotheses, but for 
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
 from typing import Any
 
 import torch
@@ -54,7 +54,6 @@ class Engine:
         limits = (config.max_source_pieces, model.longest_source)
         self.longest_source = min(limit for limit in limits if limit is not None)
 
-    @torch.inference_mode()
     def search(
         self,
         sources: Sequence[Sequence[int]],
@@ -84,11 +83,13 @@ class Engine:
             except ConstraintError as error:
                 raise ConstraintError(f"sentence {number}: {error}") from None
         found: list[list[Hypothesis]] = [[] for _ in sources]
-        # Of progress there is one display.
-        lock = threading.Lock()
+        # Of progress there is one display; where one share fails or is interrupted, the others end too.
+        lock, ended = threading.Lock(), threading.Event()
 
         def advance_alone(sentences: int) -> None:
             with lock:
+                if ended.is_set():
+                    raise CancelledError
                 advance(sentences)
 
         @torch.inference_mode()
@@ -106,20 +107,15 @@ class Engine:
 
         # Longest first: what needs most memory is tried at once. Dealt out like cards.
         order = sorted(range(len(sources)), key=lambda number: -len(sources[number]))
-        threads = torch.get_num_threads()
-        count = min(threads, _MOST_THREADS, len(sources) // _SENTENCES_PER_THREAD)
-        if not in_threads or self.device.type != "cpu" or count < 2:
-            count = 1
+        count = 1
+        if in_threads and self.device.type == "cpu":
+            useful = min(torch.get_num_threads(), _MOST_THREADS, len(sources) // _SENTENCES_PER_THREAD)
+            count = max(1, useful)
         shares = [order[number::count] for number in range(count)]
         if count == 1:
             search_share(order)
-            return found
-        with ThreadPoolExecutor(
-            count, "search", initializer=torch.set_num_threads, initargs=(threads // count,)
-        ) as pool:
-            list(pool.map(search_share, shares))
-        # The threads have set it for some libraries of the whole process.
-        torch.set_num_threads(threads)
+        else:
+            _each_in_a_thread(search_share, shares, ended)
         return found
 
     def check(self, prefix: Sequence[int], terms: Terms) -> None:
@@ -204,6 +200,38 @@ class Engine:
                 end += 1
             yield list(order[start:end]), rows
             start = end
+
+
+def _each_in_a_thread(
+    search_share: Callable[[Sequence[int]], None], shares: Sequence[Sequence[int]], ended: threading.Event
+) -> None:
+    """Search all shares at once, each with its part of the CPU threads; `ended` is set when one fails."""
+    threads = torch.get_num_threads()
+    each = threads // len(shares)
+
+    def work(share: Sequence[int]) -> None:
+        try:
+            search_share(share)
+        except BaseException:
+            ended.set()
+            raise
+
+    try:
+        with ThreadPoolExecutor(len(shares), "search", torch.set_num_threads, (each,)) as pool:
+            futures = [pool.submit(work, share) for share in shares]
+            try:
+                wait(futures)
+            except BaseException:
+                # An interrupt; the pool waits for its threads.
+                ended.set()
+                raise
+    finally:
+        # The threads have set it for some libraries of the whole process.
+        torch.set_num_threads(threads)
+    errors = [error for future in futures if (error := future.exception()) is not None]
+    # That a share was ended is not why.
+    for error in sorted(errors, key=lambda error: isinstance(error, CancelledError)):
+        raise error
 
 
 def _least_length(prefix: Sequence[int], terms: Terms) -> int:

@@ -70,3 +70,19 @@ def test_an_error_in_a_thread_is_raised(
     monkeypatch.setattr(engine.model, "start_cache", fail)
     with pytest.raises(MemoryError, match="none left"):
         engine.search(sources, in_threads=True)
+
+
+def test_the_other_threads_end_when_one_fails(
+    two_threads: None, engine: Engine, sources: list[list[int]]
+) -> None:
+    engine.config.max_tokens_per_batch = 100
+    calls = []
+
+    def advance(sentences: int) -> None:
+        calls.append(sentences)
+        if len(calls) == 1:
+            raise ValueError("stop")
+
+    with pytest.raises(ValueError, match="stop"):
+        engine.search(sources, in_threads=True, advance=advance)
+    assert sum(calls) < len(sources) // 4
