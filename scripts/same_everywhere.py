@@ -6,8 +6,8 @@
 Sentences are translated one by one, in batches of 7 and of 64, all at once in batches by budget, shuffled, by
 other numbers of threads, and by two worker processes as `nmt translate` has them. Counted is how many have
 other pieces (for the workers: another text) than one by one. In float32 none may; the exit code is 1 when one
-does. Half precision rounds what float32 keeps, and int8 scales the inputs of a batch together:
-there the counts are for information.
+does. Half precision rounds what float32 keeps, and where nmt's kernels do not run int8 scales the inputs of a
+batch together: there the counts are for information.
 """
 
 import argparse

@@ -6,6 +6,8 @@ Shapes: B rows (sentences), W beams, V vocabulary, M blocks of the vocabulary, K
 import torch
 from torch import Tensor
 
+from nmt.kernels.vocabulary import can_summarise, summarise_vocabulary
+
 # Pieces whose maximum is taken first when the best of a vocabulary are looked for.
 _BLOCK = 64
 # Beams looked at together on a CPU: the float32 copy of their logits stays in the processor's cache.
@@ -47,6 +49,10 @@ def _maxima_and_sums(logits_BWV: Tensor) -> tuple[Tensor, Tensor]:
     vocabulary where difference, exponential and sum are three.
     """
     logits_NV = logits_BWV.flatten(0, 1)
+    shape = logits_BWV.shape[:2]
+    if can_summarise(logits_NV):
+        maxima_NM, sums_N = summarise_vocabulary(logits_NV, block=_BLOCK)
+        return maxima_NM.view(*shape, -1), sums_N.view(shape)
     maxima, sums = [], []
     body = logits_NV.shape[1] // _BLOCK * _BLOCK
     size = _CHUNK if logits_NV.device.type == "cpu" else max(1, len(logits_NV))
@@ -56,7 +62,6 @@ def _maxima_and_sums(logits_BWV: Tensor) -> tuple[Tensor, Tensor]:
         largest_n = torch.cat((maxima_nM, values_nV[:, body:]), 1).amax(1)
         sums.append(largest_n - values_nV.softmax(-1).amax(1).log())
         maxima.append(maxima_nM)
-    shape = logits_BWV.shape[:2]
     return torch.cat(maxima).view(*shape, -1), torch.cat(sums).view(shape)
 
 

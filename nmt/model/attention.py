@@ -9,6 +9,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from nmt.kernels.attention import attend, can_attend
 from nmt.model.cache import LayerCache
 from nmt.model.dropout import Dropout
 from nmt.model.linear import Linear
@@ -27,9 +28,9 @@ def additive_mask(allowed: Tensor, dtype: torch.dtype) -> Tensor:
 def dot_product_attention(
     query_BHTK: Tensor, key_BHSK: Tensor, value_BHSK: Tensor, mask: Tensor | None, dropout: Dropout
 ) -> Tensor:
-    """softmax(QK^T / sqrt(K) + mask) V, shape [B, H, T, K].
+    """softmax(QK^T / sqrt(K) + mask) V, shape [B, H, T, K], with gradients.
 
-    Plain matrix products: for sentences of some 25 tokens they beat fused kernels, whose tiles
+    Plain matrix products: for sentences of some 25 tokens they beat PyTorch's fused kernels, whose tiles
     are longer than the sentences. `mask` is additive and broadcasts to [B, H, T, S].
     """
     return torch.matmul(dropout(attention_shares(query_BHTK, key_BHSK, mask)), value_BHSK)
@@ -44,6 +45,16 @@ def attention_shares(query_BHTK: Tensor, key_BHSK: Tensor, mask: Tensor | None) 
     scores_BHTS = torch.matmul(query_BHTK, key_BHSK.transpose(-2, -1))
     scores_BHTS = scores_BHTS * scale if mask is None else torch.add(mask, scores_BHTS, alpha=scale)
     return scores_BHTS.softmax(-1).to(query_BHTK.dtype)
+
+
+def in_order(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """The tensor in this type and contiguous, by one copy at most.
+
+    `Tensor.to` returns a permuted tensor as it is if only its order has to change.
+    """
+    if tensor.dtype is dtype:
+        return tensor.contiguous()
+    return tensor.to(dtype, memory_format=torch.contiguous_format)
 
 
 class MultiHeadAttention(nn.Module):
@@ -74,26 +85,23 @@ class MultiHeadAttention(nn.Module):
         else:
             query = self.project_query(hidden_BTD)
             key, value = self.project_memory(memory_BSD).unbind(0)
-        return self.merge_heads(dot_product_attention(query, key, value, mask, self.dropout), query.dtype)
+        return self.context(query, key, value, mask)
 
     def step(self, hidden_BWD: Tensor, cache: LayerCache, first_entry: int, mask_B1WL: Tensor) -> Tensor:
         """Self-attention of one new position per beam over those it descends from; writes to `cache`."""
         parts_3BHWK = self.split_heads(self.in_projection(hidden_BWD), 3)
         keys_BHLK, values_BHLK = cache.write(parts_3BHWK[1:], first_entry).unbind(0)
-        query_BHWK = parts_3BHWK[0].to(cache.dtype, memory_format=torch.contiguous_format)
-        context_BHWK = dot_product_attention(query_BHWK, keys_BHLK, values_BHLK, mask_B1WL, self.dropout)
-        return self.merge_heads(context_BHWK, hidden_BWD.dtype)
+        return self.context(parts_3BHWK[0], keys_BHLK, values_BHLK, mask_B1WL)
 
     def step_memory(self, hidden_BWD: Tensor, cache: LayerCache, mask_B11S: Tensor) -> Tensor:
         """Cross-attention of one position per beam. The beams of a sentence lie in the query
         dimension, so that they share the sentence's keys and values."""
         query_BHWK = self.project_query(hidden_BWD)
-        query_BHWK = query_BHWK.to(cache.dtype, memory_format=torch.contiguous_format)
         keys_BHSK, values_BHSK = cache.memory_PBHSK.unbind(0)
         if cache.keeps_attention:
-            cache.attention_BWS = attention_shares(query_BHWK, keys_BHSK, mask_B11S).mean(1)
-        context_BHWK = dot_product_attention(query_BHWK, keys_BHSK, values_BHSK, mask_B11S, self.dropout)
-        return self.merge_heads(context_BHWK, hidden_BWD.dtype)
+            shares_BHWS = attention_shares(in_order(query_BHWK, keys_BHSK.dtype), keys_BHSK, mask_B11S)
+            cache.attention_BWS = shares_BHWS.mean(1)
+        return self.context(query_BHWK, keys_BHSK, values_BHSK, mask_B11S)
 
     def project_query(self, hidden_BTD: Tensor) -> Tensor:
         """Queries alone, [B, H, T, K]."""
@@ -108,9 +116,17 @@ class MultiHeadAttention(nn.Module):
         batch, length, _ = projected.shape
         return projected.view(batch, length, parts, self.heads, -1).permute(2, 0, 3, 1, 4)
 
-    def merge_heads(self, context_BHTK: Tensor, dtype: torch.dtype) -> Tensor:
-        """[B, H, T, K] -> the output projection, of type `dtype`, of [B, T, D]."""
-        # One copy for order and type.
-        context_BTHK = context_BHTK.transpose(1, 2).to(dtype, memory_format=torch.contiguous_format)
-        merged: Tensor = self.out_projection(context_BTHK.flatten(2))
-        return merged
+    def context(
+        self, query_BHTK: Tensor, key_BHSK: Tensor, value_BHSK: Tensor, mask: Tensor | None
+    ) -> Tensor:
+        """The output projection, of the query's type, of what the heads find [B, T, D]."""
+        trained = torch.is_grad_enabled() or (self.training and self.dropout.threshold > 0)
+        if mask is not None and not trained and can_attend(query_BHTK, key_BHSK, mask):
+            context_BTD = attend(query_BHTK, key_BHSK, value_BHSK, mask)
+        else:
+            ordered_BHTK = in_order(query_BHTK, key_BHSK.dtype)
+            context_BHTK = dot_product_attention(ordered_BHTK, key_BHSK, value_BHSK, mask, self.dropout)
+            # One copy for order and type.
+            context_BTD = in_order(context_BHTK.transpose(1, 2), query_BHTK.dtype).flatten(2)
+        output_BTD: Tensor = self.out_projection(context_BTD)
+        return output_BTD

@@ -27,11 +27,10 @@ _ROOM_STEP = 8
 class LayerCache:
     """The cache of one decoder layer."""
 
-    def __init__(self, memory_PBHSK: Tensor, dtype: torch.dtype) -> None:
-        """`dtype` is that of all keys and values, and of the products with them."""
-        self.dtype = dtype
-        self.memory_PBHSK = memory_PBHSK.to(dtype, memory_format=torch.contiguous_format)
-        self.entries_PBHLK = self.memory_PBHSK[..., :0, :]
+    def __init__(self, memory_PBHSK: Tensor) -> None:
+        """Its type is that of all keys and values."""
+        self.memory_PBHSK = memory_PBHSK
+        self.entries_PBHLK = memory_PBHSK[..., :0, :]
         # Of the newest step the mean over heads of the attention over the memory, if that is asked for.
         self.keeps_attention = False
         self.attention_BWS: Tensor | None = None

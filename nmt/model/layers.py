@@ -153,10 +153,6 @@ class DecoderLayer(nn.Module):
         output: Tensor = self.feed_forward_residual(hidden_BTD, self.feed_forward)
         return output
 
-    def start_cache(self, memory_BSD: Tensor, dtype: torch.dtype) -> LayerCache:
-        """Cross-attention keys and values of the memory, in a cache of this type."""
-        return LayerCache(self.cross_attention.project_memory(memory_BSD), dtype)
-
     def step(
         self,
         hidden_BWD: Tensor,

@@ -6,11 +6,14 @@ Shapes: N positions, D input width, E output width.
 import platform
 import threading
 import warnings
+from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nmt.kernels.int8_product import Int8Product, can_multiply_int8
 from nmt.model.layers import FeedForward
 from nmt.model.linear import Linear
 
@@ -25,12 +28,11 @@ class PackedLinear(nn.Module):
         """`relu` makes it the map with that activation behind it, in the same pass."""
         super().__init__()
         self.out_features, self.in_features = linear.weight.shape
-        self._relu = relu
-        self._make: type[_FloatPart | _Int8Part] = _Int8Part if int8 else _FloatPart
+        self._make: Callable[[Tensor, Tensor | None], _Part] = partial(_maker(int8), relu=relu)
         self._weight_ED: Tensor | None = linear.weight.detach()
         self._bias_E = None if linear.bias is None else linear.bias.detach()
         # By range; a part is packed when it is first asked for, once for all threads.
-        self._parts: dict[tuple[int, int], _FloatPart | _Int8Part] = {}
+        self._parts: dict[tuple[int, int], _Part] = {}
         self._packing = threading.Lock()
 
     def forward(self, hidden: Tensor) -> Tensor:
@@ -42,13 +44,13 @@ class PackedLinear(nn.Module):
         packed = self._parts.get((start, stop)) or self._pack(start, stop)
         return packed(hidden)
 
-    def _pack(self, start: int, stop: int) -> "_FloatPart | _Int8Part":
+    def _pack(self, start: int, stop: int) -> "_Part":
         with self._packing:
             if (start, stop) not in self._parts:
                 assert self._weight_ED is not None, "a part of what is packed in other parts"
                 bias_E = None if self._bias_E is None else self._bias_E[start:stop].contiguous()
                 weight_ED = self._weight_ED[start:stop].contiguous()
-                self._parts[start, stop] = self._make(weight_ED, bias_E, self._relu)
+                self._parts[start, stop] = self._make(weight_ED, bias_E)
                 # Two copies of the weights are one too many.
                 if sum(last - first for first, last in self._parts) == self.out_features:
                     self._weight_ED = None
@@ -58,7 +60,7 @@ class PackedLinear(nn.Module):
 class _FloatPart:
     """The product of oneDNN with weights in its own layout."""
 
-    def __init__(self, weight_ED: Tensor, bias_E: Tensor | None, relu: bool) -> None:
+    def __init__(self, weight_ED: Tensor, bias_E: Tensor | None, *, relu: bool) -> None:
         self.bias_E = bias_E
         self.activation = "relu" if relu else "none"
         self.weight = torch.ops.mkldnn._reorder_linear_weight(weight_ED, _EXPECTED_ROWS)
@@ -71,12 +73,12 @@ class _FloatPart:
 
 
 class _Int8Part:
-    """Weights as whole numbers with a scale per output; inputs are rounded to 8 bits as they come.
+    """The same by PyTorch for other processors.
 
-    The scale of the inputs is that of all rows together, so that results depend a little on the batch.
+    The scale of the inputs is that of all positions together, so that results depend a little on the batch.
     """
 
-    def __init__(self, weight_ED: Tensor, bias_E: Tensor | None, relu: bool) -> None:
+    def __init__(self, weight_ED: Tensor, bias_E: Tensor | None, *, relu: bool) -> None:
         quantized_ops = torch.ops.quantized
         self.map = quantized_ops.linear_relu_dynamic if relu else quantized_ops.linear_dynamic
         weight_ED = weight_ED.float()
@@ -98,6 +100,15 @@ class _Int8Part:
     def __call__(self, hidden: Tensor) -> Tensor:
         product: Tensor = self.map(hidden, self.packed)
         return product
+
+
+_Part = _FloatPart | _Int8Part | Int8Product
+
+
+def _maker(int8: bool) -> type[_Part]:
+    if not int8:
+        return _FloatPart
+    return Int8Product if can_multiply_int8() else _Int8Part
 
 
 def can_pack(dtype: torch.dtype, device: torch.device) -> bool:

@@ -16,11 +16,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nmt.model.attention import additive_mask
-from nmt.model.cache import DecoderCache
+from nmt.model.cache import DecoderCache, LayerCache
 from nmt.model.config import NormPlacement, TiedEmbeddings, TransformerConfig
 from nmt.model.dropout import Dropout
 from nmt.model.layers import DecoderLayer, EncoderLayer, PositionEncoding, make_norm
 from nmt.model.linear import Linear
+
+# Sources that a CPU encodes at a time, and of what their slots are a multiple: few different shapes.
+_ROWS_ENCODED_TOGETHER = 32
+_ENCODED_STEP = 2
 
 
 class Transformer(nn.Module):
@@ -151,12 +155,35 @@ class Transformer(nn.Module):
 
     def start_cache(self, source_BS: Tensor, *, beam_size: int) -> DecoderCache:
         """Encode padded sources and make the cache from which `step` decodes."""
+        batch, longest = source_BS.shape
         mask_B11S = additive_mask((source_BS != self.pad_id)[:, None, None, :], torch.float32)
-        positions_BS = torch.arange(source_BS.shape[1], device=source_BS.device).expand_as(source_BS)
-        memory_BSD = self.encode(source_BS, positions_BS, mask_B11S)
-        dtype = self.cache_dtype or memory_BSD.dtype
-        layers = [layer.start_cache(memory_BSD, dtype) for layer in self.decoder_layers()]
-        return DecoderCache(layers, mask_B11S, beam_size)
+        positions_BS = torch.arange(longest, device=source_BS.device).expand_as(source_BS)
+        shape = (2, batch, self.config.heads, longest, self.config.width // self.config.heads)
+        dtype = self.cache_dtype or self.dtype
+        caches = [LayerCache(torch.zeros(shape, dtype=dtype, device=source_BS.device)) for _ in self.decoder]
+        for rows, length in self._encoded_together(source_BS):
+            part = (rows, slice(length))
+            memory_BSD = self.encode(source_BS[part], positions_BS[part], mask_B11S[rows, ..., :length])
+            for layer, cache in zip(self.decoder_layers(), caches, strict=True):
+                projected_PBHSK = layer.cross_attention.project_memory(memory_BSD)
+                cache.memory_PBHSK[:, rows, :, :length] = projected_PBHSK
+        return DecoderCache(caches, mask_B11S, beam_size)
+
+    def _encoded_together(self, source_BS: Tensor) -> Iterator[tuple[slice, int]]:
+        """Rows that the encoder takes at a time, and the slots that they need of all.
+
+        A CPU, which takes as long for padding as for words, gets few rows, whose lengths are much the same if
+        the sources are sorted; another device gets all.
+        """
+        batch, longest = source_BS.shape
+        if source_BS.device.type != "cpu":
+            yield slice(batch), longest
+            return
+        lengths = (source_BS != self.pad_id).sum(1).tolist()
+        for first in range(0, batch, _ROWS_ENCODED_TOGETHER):
+            rows = slice(first, first + _ROWS_ENCODED_TOGETHER)
+            length = max(lengths[rows])
+            yield rows, min(longest, length + -length % _ENCODED_STEP)
 
     def step(self, ids_BW: Tensor, cache: DecoderCache) -> Tensor:
         """Logits [B, W, V] of the position after `ids_BW`, the newest piece of every beam.

@@ -141,8 +141,9 @@ def test_as_many_batches_per_update_give_the_same_losses(by_ranks: dict[int, Pat
     assert entries(several, "train/loss") == pytest.approx(losses, rel=1e-5)
     assert entries(several, "validation/loss") == pytest.approx(entries(one, "validation/loss"), rel=1e-5)
     assert entries(several, "speed/target_tokens") == entries(one, "speed/target_tokens")
+    # Weights differ in their last bits, and after five steps some pieces are next to equally probable.
     for score in ("validation/bleu", "validation/chrf"):
-        assert entries(several, score) == pytest.approx(entries(one, score), abs=1e-6)
+        assert entries(several, score) == pytest.approx(entries(one, score), abs=0.02)
 
 
 def test_resume_on_another_number_of_ranks_is_exact_in_data_order_or_refused(

@@ -113,7 +113,8 @@ def test_cross_attention_of_some_layers_is_the_same() -> None:
 def test_the_model_is_left_as_it_was() -> None:
     """In training, with gradients, while another thread uses it: no hook, no mode and no weight changes."""
     model = make_model(dropout=0.5)
-    expected = forced_logits(model, SOURCES, TARGETS, begin_id=BEGIN)[0]
+    with torch.no_grad():
+        expected = forced_logits(model, SOURCES, TARGETS, begin_id=BEGIN)[0]
     stop, wrong = threading.Event(), []
 
     def use() -> None:
