@@ -176,7 +176,8 @@ INLINE void list_keys(attention job, int64_t b, workplace at, int64_t lists, int
     }
 }
 
-/* Copy what any query of sentence b looks at -> where the keys of the first head lie; the values lie behind all keys. */
+/* Copy what any query of sentence b looks at -> where the keys of the first head lie; the values lie behind all
+   keys. */
 INLINE const float *copy_keys(attention job, int64_t b, workplace at, int64_t lists, int64_t row) {
     int64_t uses = 0, keys = job.keys_per_sentence;
     for (int64_t s = 0; s < keys; s++) {
@@ -198,6 +199,16 @@ INLINE const float *copy_keys(attention job, int64_t b, workplace at, int64_t li
     return at.copies;
 }
 
+/* Keys and values lie too far apart for a processor to foresee where it will read: without this a step of a large batch
+   takes this function up to twice as long. */
+INLINE void fetch_ahead(const float *one, const float *other, const int32_t *seen, int count, int vectors) {
+    for (int s = 0; s < count; s++)
+        for (int v = 0; v < vectors; v += 16 / LANES) {
+            __builtin_prefetch(one + seen[s] + v * LANES);
+            if (other) __builtin_prefetch(other + seen[s] + v * LANES);
+        }
+}
+
 static void attend_sentence(attention job, int64_t b, workplace at) {
     int vectors = (job.size + LANES - 1) / LANES;
     int64_t lists = job.mask_T ? job.queries : 1, room = room_of(job.keys_per_sentence);
@@ -214,6 +225,9 @@ static void attend_sentence(attention job, int64_t b, workplace at) {
     }
     list_keys(job, b, at, lists, room);
 
+    for (int64_t list = 0; list < lists; list++)
+        fetch_ahead(keys, NULL, at.lists + list * room, at.counts[list], vectors);
+
     int64_t rows = job.heads * job.queries;
     for (int64_t first = 0; first < rows; first += ROWS) {
         int count = rows - first < ROWS ? rows - first : ROWS;
@@ -228,6 +242,11 @@ static void attend_sentence(attention job, int64_t b, workplace at) {
             const int32_t *seen = at.lists + list * room;
 #define SCORE(vectors) score(row, keys + h * head, seen, at.counts[list], at.shares + r * room, vectors)
             WITH_CONSTANT(vectors, SCORE)
+            /* What comes next: the values of this head and the keys of the next one. */
+            if (job.mask_T || t == 0) {
+                const float *next_keys = h + 1 < job.heads ? keys + (h + 1) * head : NULL;
+                fetch_ahead(values + h * head, next_keys, seen, at.counts[list], vectors);
+            }
         }
         for (int r = 0; r < count; r++) {
             int32_t seen = at.counts[job.mask_T ? (first + r) % job.queries : 0];

@@ -27,7 +27,8 @@ INLINE lanes load_rest(const void *from, int64_t at, int64_t count, int is_bfloa
 }
 
 INLINE void summarise_row(
-    const void *logits, int64_t row, float *maxima, float *log_sum, int64_t vocabulary, int64_t block, int is_bfloat16) {
+    const void *logits, int64_t row, float *maxima, float *log_sum, int64_t vocabulary, int64_t block,
+    int is_bfloat16) {
     int64_t blocks = vocabulary / block, vectors = vocabulary / LANES, rest = vocabulary % LANES;
     lanes last = load_rest(logits, row + vectors * LANES, rest, is_bfloat16), most = last;
     for (int64_t m = 0; m < blocks; m++) {

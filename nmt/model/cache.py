@@ -7,8 +7,8 @@ descends from any more make room: the beams of a sentence have most of their pas
 entries are left.
 
 Keys and values lie in one tensor, an entry of a head in one piece: `index_select` moves such pieces seven to
-ten times as fast as indexing or `gather`. Products read all of the room: memory in order is two to four
-times as fast on a CPU as a part of a larger cache.
+ten times as fast as indexing or `gather`. Where PyTorch attends, its products read all of the room: memory in
+order is two to four times as fast on a CPU as a part of a larger cache.
 
 Shapes: P keys and values, B rows, W beam width, H heads, L entries, S source length, K head size.
 """

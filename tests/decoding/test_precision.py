@@ -5,10 +5,12 @@ import copy
 import pytest
 import torch
 
-from nmt.decoding import precision
+from nmt.decoding import best_pieces, precision
 from nmt.decoding.config import DecodingConfig, DecodingPrecision
 from nmt.decoding.engine import Engine
 from nmt.decoding.precision import decoding_model
+from nmt.kernels.int8_product import can_multiply_int8
+from nmt.model import attention, packed_linear
 from nmt.model.config import TransformerConfig
 from nmt.model.device import DeviceError
 from nmt.model.transformer import Transformer
@@ -72,6 +74,26 @@ def test_packed_weights_find_what_plain_ones_find(monkeypatch: pytest.MonkeyPatc
     packed = pieces(model, DecodingPrecision.float32)
     monkeypatch.setattr(precision, "can_pack", lambda dtype, device: False)
     assert packed == pieces(model, DecodingPrecision.float32)
+
+
+@pytest.mark.parametrize("kind", [DecodingPrecision.float32, DecodingPrecision.int8])
+def test_kernels_find_what_pytorch_finds(kind: DecodingPrecision, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make_model()
+    by_kernels = pieces(model, kind)
+    monkeypatch.setattr(attention, "can_attend", lambda *tensors: False)
+    monkeypatch.setattr(best_pieces, "can_summarise", lambda logits: False)
+    monkeypatch.setattr(packed_linear, "can_multiply_int8", lambda: False)
+    by_pytorch = pieces(model, kind)
+    same = sum(a == b for a, b in zip(by_kernels, by_pytorch, strict=True))
+    assert same == len(by_pytorch) if kind is DecodingPrecision.float32 else same > 0.7 * len(by_pytorch)
+
+
+@pytest.mark.skipif(not can_multiply_int8(), reason="int8 by PyTorch scales a batch together")
+@pytest.mark.parametrize("tokens", [1, 90, 10**6])
+def test_int8_ids_do_not_depend_on_the_batch(tokens: int) -> None:
+    model = make_model()
+    expected = pieces(model, DecodingPrecision.int8)
+    assert pieces(model, DecodingPrecision.int8, max_tokens_per_batch=tokens) == expected
 
 
 @pytest.mark.parametrize("tokens", [1, 90, 10**6])
