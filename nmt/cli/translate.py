@@ -146,7 +146,7 @@ def _write(
                     output.finish()
             except BaseException:
                 if output.kept:
-                    _say(f"stopped after {output.lines:,} lines of {name}; resume=true goes on")
+                    _say(f"stopped after {output.kept:,} lines of {name}; resume=true goes on")
                 raise
         text.say_what_was_replaced()
 

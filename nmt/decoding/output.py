@@ -14,7 +14,7 @@ class Stream:
 
     lines = 0
     finished = False
-    kept = False
+    kept = 0
 
     def __init__(self, path: Path | None) -> None:
         self._path = path

@@ -95,9 +95,10 @@ class OutputFile:
         self._file.close()
 
     @property
-    def kept(self) -> bool:
-        """Whether a job that ends now leaves something to go on with."""
-        return self.lines > 0 and self._identity is not None
+    def kept(self) -> int:
+        """Lines that a job which ends now leaves to go on with: those on record, for an interrupt can come
+        between a window and its record."""
+        return 0 if self._identity is None else int(self._read_record().get("lines", 0))
 
     def write(self, data: bytes, *, lines: int) -> None:
         """Add the text of a window of so many lines.

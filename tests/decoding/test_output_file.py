@@ -169,6 +169,24 @@ def test_a_job_that_fails_at_once_leaves_nothing(tmp_path: Path) -> None:
     assert names(tmp_path) == []
 
 
+def test_an_interrupt_between_a_window_and_its_record_loses_the_window(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = out(tmp_path)
+
+    def write_until_interrupted() -> None:
+        with output:
+            write(output, WINDOWS[:2], finish=False)
+            monkeypatch.setattr(output, "_save", lambda: write_and_die(output, [], KilledError()))
+            output.write(b"more\n", lines=1)
+
+    with pytest.raises(KilledError):
+        write_until_interrupted()
+    assert output.kept == 3
+    with out(tmp_path, resume=True) as again:
+        assert again.lines == 3
+
+
 def test_what_cannot_be_repeated_is_not_kept(tmp_path: Path) -> None:
     output = OutputFile(tmp_path / "out.txt", None, resume=None)
     with pytest.raises(MemoryError), output:
