@@ -271,6 +271,7 @@ int attend(const attention *job, int threads) {
         lists * room, lists, keys, keys, ROWS * room, copied ? 2 * job->heads * keys * in_lanes(job->size) : 0};
     int64_t size = 0;
     for (int part = 0; part < 6; part++) size += in_lines(sizes[part]);
+    if (job->sentences * job->heads * job->queries * keys * job->size < WORTH_SHARING) threads = 1;
     if (threads > job->sentences) threads = job->sentences > 0 ? job->sentences : 1;
     char *memory = aligned_alloc(64, threads * 4 * size);
     if (!memory) return 1;

@@ -15,6 +15,8 @@
 #define TOGETHER 4
 /* Positions that meet one block of weights before the next one does: their bytes stay in the second cache. */
 #define STRIP 96
+/* Blocks that a thread takes at a time. */
+#define GROUP 8
 
 typedef struct {
     const float *input;     /* [N, D] */
@@ -26,6 +28,8 @@ typedef struct {
     int64_t positions, input_width, output_width;
     int relu;
 } product;
+
+INLINE int64_t blocks_of(int64_t outputs) { return (outputs + BLOCK - 1) / BLOCK; }
 
 /* A position's numbers as bytes around 128, with zeros behind, and what a step of them stands for. */
 INLINE float round_row(const float *values, uint8_t *bytes, int64_t width, int64_t padded) {
@@ -104,9 +108,12 @@ INLINE void multiply(
     EACH_ROW(WRITE)
 }
 
-static void multiply_strip(product job, const uint8_t *bytes, const float *steps, int64_t padded, int64_t first) {
-    int64_t count = job.positions - first < STRIP ? job.positions - first : STRIP;
-    for (int64_t block = 0; block * BLOCK < job.output_width; block++)
+/* A strip of positions by a group of blocks. */
+static void multiply_group(
+    product job, const uint8_t *bytes, const float *steps, int64_t padded, int64_t strip, int64_t group) {
+    int64_t first = strip * STRIP, count = job.positions - first < STRIP ? job.positions - first : STRIP;
+    int64_t stop = (group + 1) * GROUP * BLOCK < job.output_width ? (group + 1) * GROUP : blocks_of(job.output_width);
+    for (int64_t block = group * GROUP; block < stop; block++)
         for (int64_t row = 0; row < count; row += ROWS) {
             const uint8_t *own = bytes + (first + row) * padded;
             const float *step = steps + first + row;
@@ -126,17 +133,21 @@ static void multiply_strip(product job, const uint8_t *bytes, const float *steps
 int multiply_int8(const product *job, int threads) {
     int64_t padded = (job->input_width + TOGETHER - 1) / TOGETHER * TOGETHER;
     int64_t rows = (job->positions + 15) / 16 * 16;
-    float *steps = aligned_alloc(64, rows * (sizeof(float) + padded) + 64);
+    float *steps = aligned_alloc(64, (rows * (sizeof(float) + padded) + 63) / 64 * 64 + 64);
     if (!steps) return 1;
     uint8_t *bytes = (uint8_t *)(steps + rows);
-#pragma omp parallel num_threads(threads) if (threads > 1)
+    int64_t strips = (job->positions + STRIP - 1) / STRIP;
+    int64_t groups = (blocks_of(job->output_width) + GROUP - 1) / GROUP;
+    int shared = threads > 1 && job->positions * padded * job->output_width >= WORTH_SHARING;
+#pragma omp parallel num_threads(threads) if (shared)
     {
 #pragma omp for
         for (int64_t n = 0; n < job->positions; n++)
             steps[n] = round_row(job->input + n * job->input_width, bytes + n * padded, job->input_width, padded);
-#pragma omp for
-        for (int64_t first = 0; first < job->positions; first += STRIP)
-            multiply_strip(*job, bytes, steps, padded, first);
+#pragma omp for collapse(2)
+        for (int64_t strip = 0; strip < strips; strip++)
+            for (int64_t group = 0; group < groups; group++)
+                multiply_group(*job, bytes, steps, padded, strip, group);
     }
     free(steps);
     return 0;

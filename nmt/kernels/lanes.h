@@ -10,6 +10,9 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
+/* Multiplications, or the like, for which several threads are woken. */
+#define WORTH_SHARING (1 << 24)
+
 #if defined(__AVX512F__)
 #define LANES 16
 #elif defined(__AVX2__)

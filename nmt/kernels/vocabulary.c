@@ -56,7 +56,8 @@ INLINE void summarise_row(
 void summarise_vocabulary(
     const void *logits, float *maxima, float *log_sums, int64_t rows, int64_t vocabulary, int64_t block,
     int is_bfloat16, int threads) {
-#pragma omp parallel for num_threads(threads) if (threads > 1)
+    int shared = threads > 1 && rows * vocabulary >= WORTH_SHARING / 8;
+#pragma omp parallel for num_threads(threads) if (shared)
     for (int64_t row = 0; row < rows; row++) {
         float *own = maxima + row * (vocabulary / block);
         if (is_bfloat16) summarise_row(logits, row * vocabulary, own, log_sums + row, vocabulary, block, 1);

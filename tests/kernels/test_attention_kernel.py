@@ -93,8 +93,8 @@ def test_a_query_that_may_look_at_nothing_gets_zeros() -> None:
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_a_sentence_does_not_depend_on_its_neighbours_or_on_threads(threads: int) -> None:
     torch.manual_seed(3)
-    query, key, value = torch.randn(3, 7, 2, 4, 24)
-    mask = random_mask(7, 1, 1, 4)
+    query, key, value = torch.randn(3, 7, 8, 128, 40)
+    mask = random_mask(7, 1, 1, 128)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

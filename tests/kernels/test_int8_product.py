@@ -69,3 +69,18 @@ def test_zeros_and_what_is_no_number() -> None:
     assert torch.equal(found[2], bias)
     assert found[1].isnan().all()
     assert product(hidden[:0]).shape == (0, 8)
+
+
+def test_a_product_that_several_threads_share_is_the_same() -> None:
+    torch.manual_seed(6)
+    product = Int8Product(torch.randn(1500, 256), torch.randn(1500), relu=True)
+    hidden = torch.randn(200, 256)
+    before = torch.get_num_threads()
+    found = []
+    try:
+        for threads in (1, 4):
+            torch.set_num_threads(threads)
+            found.append(product(hidden))
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(*found)

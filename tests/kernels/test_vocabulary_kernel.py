@@ -30,6 +30,19 @@ def test_a_sum_with_no_number_is_none(place: int) -> None:
     assert sums.isnan().tolist() == [False, True, False]
 
 
+def test_rows_that_several_threads_share_are_the_same() -> None:
+    logits = torch.randn(400, 8001)
+    before = torch.get_num_threads()
+    found = []
+    try:
+        for threads in (1, 4):
+            torch.set_num_threads(threads)
+            found.append(summarise_vocabulary(logits, block=64))
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(*pair) for pair in zip(*found, strict=True))
+
+
 def test_what_it_does_not_take() -> None:
     logits = torch.randn(4, 70)
     assert can_summarise(logits)
