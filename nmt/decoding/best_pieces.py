@@ -6,7 +6,7 @@ Shapes: B rows (sentences), W beams, V vocabulary, M blocks of the vocabulary, K
 import torch
 from torch import Tensor
 
-from nmt.kernels.vocabulary import can_summarise, summarise_vocabulary
+from nmt.kernels.vocabulary import can_search, choose_continuations, summarise_vocabulary
 
 # Pieces whose maximum is taken first when the best of a vocabulary are looked for.
 _BLOCK = 64
@@ -50,7 +50,7 @@ def _maxima_and_sums(logits_BWV: Tensor) -> tuple[Tensor, Tensor]:
     """
     logits_NV = logits_BWV.flatten(0, 1)
     shape = logits_BWV.shape[:2]
-    if can_summarise(logits_NV):
+    if can_search(logits_NV):
         maxima_NM, sums_N = summarise_vocabulary(logits_NV, block=_BLOCK)
         return maxima_NM.view(*shape, -1), sums_N.view(shape)
     maxima, sums = [], []
@@ -80,12 +80,15 @@ def best_of_beams(log_probs_BWV: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def largest(logits_BWV: Tensor, offset_BW: Tensor, maxima_BWM: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The `count` greatest sums of logit and offset and their places (beam x V + piece), [B, K] each.
+    """The `count` greatest sums of logit and offset, or all, and their places (beam x V + piece), both [B, K].
 
     Equal to `topk` over all beams and pieces and several times as fast: the winners lie in the `count` blocks
     with the greatest maxima, or in the tails that fill no block.
     """
     rows, beams, vocabulary = logits_BWV.shape
+    if can_search(logits_BWV):
+        count = min(count, beams * vocabulary)
+        return choose_continuations(logits_BWV, offset_BW, maxima_BWM, block=_BLOCK, count=count)
     logits = logits_BWV.view(rows, -1)
     blocks = maxima_BWM.shape[2]
     device = logits.device

@@ -83,6 +83,23 @@ INLINE lanes larger(lanes a, lanes b) { return choose(a > b, a, b); }
 INLINE lanes smaller(lanes a, lanes b) { return choose(a < b, a, b); }
 #endif
 
+/* Whether any lane is greater. */
+#if LANES == 16
+INLINE int any_greater(lanes values, float bound) {
+    return _mm512_cmp_ps_mask(values, all(bound), _CMP_GT_OQ) != 0;
+}
+#elif LANES == 8
+INLINE int any_greater(lanes values, float bound) {
+    return _mm256_movemask_ps(_mm256_cmp_ps(values, all(bound), _CMP_GT_OQ)) != 0;
+}
+#else
+INLINE int any_greater(lanes values, float bound) {
+    for (int lane = 0; lane < LANES; lane++)
+        if (values[lane] > bound) return 1;
+    return 0;
+}
+#endif
+
 /* A bfloat16 is the upper half of a float. */
 INLINE lanes load_bfloat16(const uint16_t *from) {
     short_lanes halves;

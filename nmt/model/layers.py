@@ -111,8 +111,9 @@ class Residual(nn.Module):
 
     def forward(self, hidden: Tensor, block: Callable[[Tensor], Tensor]) -> Tensor:
         if self.norm_first:
-            output: Tensor = hidden + self.dropout(block(self.norm(hidden)))
-            return output
+            update: Tensor = self.dropout(block(self.norm(hidden)))
+            # What the block has made is nobody else's.
+            return hidden + update if torch.is_grad_enabled() else update.add_(hidden)
         normed: Tensor = self.norm(hidden + self.dropout(block(hidden)))
         return normed
 

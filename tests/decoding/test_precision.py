@@ -81,7 +81,7 @@ def test_kernels_find_what_pytorch_finds(kind: DecodingPrecision, monkeypatch: p
     model = make_model()
     by_kernels = pieces(model, kind)
     monkeypatch.setattr(attention, "can_attend", lambda *tensors: False)
-    monkeypatch.setattr(best_pieces, "can_summarise", lambda logits: False)
+    monkeypatch.setattr(best_pieces, "can_search", lambda logits: False)
     monkeypatch.setattr(packed_linear, "can_multiply_int8", lambda: False)
     by_pytorch = pieces(model, kind)
     same = sum(a == b for a, b in zip(by_kernels, by_pytorch, strict=True))

@@ -7,7 +7,7 @@ import torch
 
 from nmt.kernels import attention, int8_product, library, vocabulary
 
-CACHED = (library.library, attention._function, vocabulary._function, int8_product._function)
+CACHED = (library.library, attention._function, vocabulary._functions, int8_product._function)
 
 
 def forget() -> None:
