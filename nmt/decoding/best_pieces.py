@@ -80,7 +80,7 @@ def best_of_beams(log_probs_BWV: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def largest(logits_BWV: Tensor, offset_BW: Tensor, maxima_BWM: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The `count` greatest sums of logit and offset, or all, and their places (beam x V + piece), both [B, K].
+    """The `count` greatest sums of logit and offset, or all, and places (beam x V + piece), both [B, K].
 
     Equal to `topk` over all beams and pieces and several times as fast: the winners lie in the `count` blocks
     with the greatest maxima, or in the tails that fill no block.
