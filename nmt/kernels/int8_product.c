@@ -5,18 +5,14 @@
 
 #include <stdlib.h>
 
-#include "lanes.h"
+#include "product.h"
 
 #if defined(__AVX512VNNI__)
 
-/* Outputs in a block of the packed weights, positions multiplied at a time, inputs multiplied by one instruction. */
-#define BLOCK 64
-#define ROWS 6
+/* Inputs that one instruction multiplies and adds. */
 #define TOGETHER 4
-/* Positions that meet one block of weights before the next one does: their bytes stay in the second cache. */
-#define STRIP 96
-/* Blocks that a thread takes at a time. */
-#define GROUP 8
+
+typedef int_lanes sum_lanes;
 
 typedef struct {
     const float *input;     /* [N, D] */
@@ -27,12 +23,15 @@ typedef struct {
     float *output;          /* [N, E] */
     int64_t positions, input_width, output_width;
     int relu;
+    /* Made on the way: the inputs as bytes, and what a step of them stands for. */
+    uint8_t *bytes; /* [N, D, rounded up to TOGETHER] */
+    float *steps;   /* [N] */
 } product;
 
-INLINE int64_t blocks_of(int64_t outputs) { return (outputs + BLOCK - 1) / BLOCK; }
+INLINE int64_t padded(int64_t width) { return (width + TOGETHER - 1) / TOGETHER * TOGETHER; }
 
 /* A position's numbers as bytes around 128, with zeros behind, and what a step of them stands for. */
-INLINE float round_row(const float *values, uint8_t *bytes, int64_t width, int64_t padded) {
+INLINE float round_row(const float *values, uint8_t *bytes, int64_t width) {
     /* The order of the bits is that of the absolute numbers, with those above infinity that are none. */
     int32_t most_bits = 0;
     for (int64_t d = 0; d < width; d++) {
@@ -45,7 +44,7 @@ INLINE float round_row(const float *values, uint8_t *bytes, int64_t width, int64
     memcpy(&most, &most_bits, sizeof most);
     float per_step = most > 0 ? 127 / most : 0;
     for (int64_t d = 0; d < width; d++) bytes[d] = (uint8_t)(int)(values[d] * per_step + 128.5f);
-    for (int64_t d = width; d < padded; d++) bytes[d] = 0;
+    for (int64_t d = width; d < padded(width); d++) bytes[d] = 0;
     return most / 127;
 }
 
@@ -62,94 +61,62 @@ INLINE int_lanes dot_bytes(int_lanes sums, int_lanes unsigned_bytes, int_lanes s
 }
 
 /* 16 sums of a position -> its outputs from `at` on. */
-INLINE void write_outputs(product job, int_lanes sums, float step, int64_t at, float *output) {
+INLINE void write_outputs(product job, int_lanes sums, int64_t row, int64_t at) {
     int64_t left = job.output_width - at;
     __mmask16 written = left >= 16 ? 0xffff : left > 0 ? (1 << left) - 1 : 0;
     __m512 exact = _mm512_cvtepi32_ps(_mm512_sub_epi32((__m512i)sums, _mm512_loadu_si512(job.shifts + at)));
-    __m512 scale = _mm512_mul_ps(_mm512_loadu_ps(job.scales + at), _mm512_set1_ps(step));
+    __m512 scale = _mm512_mul_ps(_mm512_loadu_ps(job.scales + at), _mm512_set1_ps(job.steps[row]));
     __m512 found = _mm512_fmadd_ps(exact, scale, _mm512_loadu_ps(job.bias + at));
     if (job.relu) found = _mm512_max_ps(found, _mm512_setzero_ps());
-    _mm512_mask_storeu_ps(output + at, written, found);
+    _mm512_mask_storeu_ps(job.output + row * job.output_width + at, written, found);
 }
 
-/* The sums of a block are variables of their own: a compiler leaves an array of them in memory. */
-#define EACH_ROW(what) what(0) what(1) what(2) what(3) what(4) what(5)
-#define START(r) int_lanes sum##r##a = zero, sum##r##b = zero, sum##r##c = zero, sum##r##d = zero;
 #define ADD(r)                                                                                                         \
     if (r < rows) {                                                                                                    \
         int32_t four;                                                                                                  \
-        memcpy(&four, bytes + r * padded + d, sizeof four);                                                            \
-        int_lanes row = four + zero;                                                                                   \
-        sum##r##a = dot_bytes(sum##r##a, row, a);                                                            \
-        sum##r##b = dot_bytes(sum##r##b, row, b);                                                            \
-        sum##r##c = dot_bytes(sum##r##c, row, c);                                                            \
-        sum##r##d = dot_bytes(sum##r##d, row, e);                                                            \
-    }
-#define WRITE(r)                                                                                                       \
-    if (r < rows) {                                                                                                    \
-        write_outputs(job, sum##r##a, steps[r], first, output + r * job.output_width);                                 \
-        write_outputs(job, sum##r##b, steps[r], first + 16, output + r * job.output_width);                            \
-        write_outputs(job, sum##r##c, steps[r], first + 32, output + r * job.output_width);                            \
-        write_outputs(job, sum##r##d, steps[r], first + 48, output + r * job.output_width);                            \
+        memcpy(&four, bytes + r * width + d, sizeof four);                                                             \
+        int_lanes own = four + (int_lanes){0};                                                                         \
+        sum##r##a = dot_bytes(sum##r##a, own, a);                                                                      \
+        sum##r##b = dot_bytes(sum##r##b, own, b);                                                                      \
+        sum##r##c = dot_bytes(sum##r##c, own, c);                                                                      \
+        sum##r##d = dot_bytes(sum##r##d, own, e);                                                                      \
     }
 
-/* `rows` positions by one block of outputs; `rows` is a constant to the compiler. */
-INLINE void multiply(
-    product job, const uint8_t *bytes, const float *steps, int64_t padded, int64_t block, float *output, int rows) {
-    const int8_t *weights = job.weights + block * BLOCK * padded;
-    const int_lanes zero = {0};
+INLINE void multiply(product job, int64_t row, int64_t block, int rows) {
+    int64_t width = padded(job.input_width), first = block * BLOCK;
+    const uint8_t *bytes = job.bytes + row * width;
+    const int8_t *weights = job.weights + first * width;
     EACH_ROW(START)
-    for (int64_t d = 0; d < padded; d += TOGETHER, weights += TOGETHER * BLOCK) {
+    for (int64_t d = 0; d < width; d += TOGETHER, weights += TOGETHER * BLOCK) {
         int_lanes a = load_bytes(weights), b = load_bytes(weights + 64);
         int_lanes c = load_bytes(weights + 128), e = load_bytes(weights + 192);
         EACH_ROW(ADD)
     }
-    int64_t first = block * BLOCK;
     EACH_ROW(WRITE)
 }
 
-/* A strip of positions by a group of blocks. */
-static void multiply_group(
-    product job, const uint8_t *bytes, const float *steps, int64_t padded, int64_t strip, int64_t group) {
-    int64_t first = strip * STRIP, count = job.positions - first < STRIP ? job.positions - first : STRIP;
-    int64_t stop = (group + 1) * GROUP * BLOCK < job.output_width ? (group + 1) * GROUP : blocks_of(job.output_width);
-    for (int64_t block = group * GROUP; block < stop; block++)
-        for (int64_t row = 0; row < count; row += ROWS) {
-            const uint8_t *own = bytes + (first + row) * padded;
-            const float *step = steps + first + row;
-            float *output = job.output + (first + row) * job.output_width;
-            switch (count - row < ROWS ? count - row : ROWS) {
-            case 1: multiply(job, own, step, padded, block, output, 1); break;
-            case 2: multiply(job, own, step, padded, block, output, 2); break;
-            case 3: multiply(job, own, step, padded, block, output, 3); break;
-            case 4: multiply(job, own, step, padded, block, output, 4); break;
-            case 5: multiply(job, own, step, padded, block, output, 5); break;
-            default: multiply(job, own, step, padded, block, output, ROWS); break;
-            }
-        }
-}
+MULTIPLY_GROUP(multiply_group, multiply)
 
 /* Returns 0, or 1 if there is no memory. */
-int multiply_int8(const product *job, int threads) {
-    int64_t padded = (job->input_width + TOGETHER - 1) / TOGETHER * TOGETHER;
-    int64_t rows = (job->positions + 15) / 16 * 16;
-    float *steps = aligned_alloc(64, (rows * (sizeof(float) + padded) + 63) / 64 * 64 + 64);
-    if (!steps) return 1;
-    uint8_t *bytes = (uint8_t *)(steps + rows);
-    int64_t strips = (job->positions + STRIP - 1) / STRIP;
-    int64_t groups = (blocks_of(job->output_width) + GROUP - 1) / GROUP;
-    int shared = threads > 1 && job->positions * padded * job->output_width >= WORTH_SHARING;
+int multiply_int8(const product *given, int threads) {
+    product job = *given;
+    int64_t width = padded(job.input_width), rows = (job.positions + 15) / 16 * 16;
+    job.steps = aligned_alloc(64, (rows * (sizeof(float) + width) + 63) / 64 * 64 + 64);
+    if (!job.steps) return 1;
+    job.bytes = (uint8_t *)(job.steps + rows);
+    int64_t strips = (job.positions + STRIP - 1) / STRIP;
+    int64_t groups = (blocks_of(job.output_width) + GROUP - 1) / GROUP;
+    int shared = threads > 1 && job.positions * width * job.output_width >= WORTH_SHARING;
 #pragma omp parallel num_threads(threads) if (shared)
     {
 #pragma omp for
-        for (int64_t n = 0; n < job->positions; n++)
-            steps[n] = round_row(job->input + n * job->input_width, bytes + n * padded, job->input_width, padded);
+        for (int64_t n = 0; n < job.positions; n++)
+            job.steps[n] = round_row(job.input + n * job.input_width, job.bytes + n * width, job.input_width);
 #pragma omp for collapse(2)
         for (int64_t strip = 0; strip < strips; strip++)
-            for (int64_t group = 0; group < groups; group++)
-                multiply_group(*job, bytes, steps, padded, strip, group);
+            for (int64_t group = 0; group < groups; group++) multiply_group(job, strip, group);
     }
-    free(steps);
+    free(job.steps);
     return 0;
 }
 

@@ -47,7 +47,8 @@ typedef uint16_t short_lanes __attribute__((vector_size(2 * LANES)));
 #define ODD 1, 3, 5, 7
 #endif
 
-INLINE lanes all(float value) { return (lanes){} + value; }
+/* A difference, because a sum with zero is no value's own: -0 would be lost. */
+INLINE lanes all(float value) { return value - (lanes){}; }
 
 INLINE lanes load(const float *from) {
     lanes values;

@@ -6,13 +6,12 @@ Shapes: N positions, D input width, E output width.
 import platform
 import threading
 import warnings
-from collections.abc import Callable
-from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nmt.kernels.float32_product import Float32Product, can_multiply_float32
 from nmt.kernels.int8_product import Int8Product, can_multiply_int8
 from nmt.model.layers import FeedForward
 from nmt.model.linear import Linear
@@ -28,7 +27,7 @@ class PackedLinear(nn.Module):
         """`relu` makes it the map with that activation behind it, in the same pass."""
         super().__init__()
         self.out_features, self.in_features = linear.weight.shape
-        self._make: Callable[[Tensor, Tensor | None], _Part] = partial(_maker(int8), relu=relu)
+        self._int8, self._relu = int8, relu
         self._weight_ED: Tensor | None = linear.weight.detach()
         self._bias_E = None if linear.bias is None else linear.bias.detach()
         # By range; a part is packed when it is first asked for, once for all threads.
@@ -50,7 +49,7 @@ class PackedLinear(nn.Module):
                 assert self._weight_ED is not None, "a part of what is packed in other parts"
                 bias_E = None if self._bias_E is None else self._bias_E[start:stop].contiguous()
                 weight_ED = self._weight_ED[start:stop].contiguous()
-                self._parts[start, stop] = self._make(weight_ED, bias_E)
+                self._parts[start, stop] = _make_part(weight_ED, bias_E, int8=self._int8, relu=self._relu)
                 # Two copies of the weights are one too many.
                 if sum(last - first for first, last in self._parts) == self.out_features:
                     self._weight_ED = None
@@ -102,13 +101,15 @@ class _Int8Part:
         return product
 
 
-_Part = _FloatPart | _Int8Part | Int8Product
+_Part = _FloatPart | _Int8Part | Float32Product | Int8Product
 
 
-def _maker(int8: bool) -> type[_Part]:
-    if not int8:
-        return _FloatPart
-    return Int8Product if can_multiply_int8() else _Int8Part
+def _make_part(weight_ED: Tensor, bias_E: Tensor | None, *, int8: bool, relu: bool) -> _Part:
+    """By our own kernels where they run."""
+    if int8:
+        return (Int8Product if can_multiply_int8() else _Int8Part)(weight_ED, bias_E, relu=relu)
+    own = weight_ED.dtype is torch.float32 and can_multiply_float32()
+    return (Float32Product if own else _FloatPart)(weight_ED, bias_E, relu=relu)
 
 
 def can_pack(dtype: torch.dtype, device: torch.device) -> bool:

@@ -5,9 +5,15 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from nmt.kernels import attention, int8_product, library, vocabulary
+from nmt.kernels import attention, float32_product, int8_product, library, vocabulary
 
-CACHED = (library.library, attention._function, vocabulary._functions, int8_product._function)
+CACHED = (
+    library.library,
+    attention._function,
+    vocabulary._functions,
+    float32_product._function,
+    int8_product._function,
+)
 
 
 def forget() -> None:
