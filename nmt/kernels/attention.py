@@ -5,13 +5,12 @@ Shapes: B sentences, H heads, T queries, S keys, K head size.
 
 import ctypes
 import math
-from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from nmt.kernels.library import library
+from nmt.kernels.library import function
 
 _MOST_SIZE = 256
 _TYPES = (torch.float32, torch.bfloat16)
@@ -31,15 +30,8 @@ class _Attention(ctypes.Structure):
     ]
 
 
-@cache
 def _function() -> Any:
-    loaded = library()
-    if loaded is None:
-        return None
-    function = loaded.attend
-    function.argtypes = [ctypes.POINTER(_Attention), ctypes.c_int]
-    function.restype = ctypes.c_int
-    return function
+    return function("attend", _Attention, ctypes.c_int)
 
 
 def can_attend(query: Tensor, keys: Tensor, mask: Tensor | None) -> bool:

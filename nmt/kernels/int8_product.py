@@ -4,14 +4,13 @@ Shapes: N positions, D input width, E output width.
 """
 
 import ctypes
-from functools import cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nmt.kernels.library import library
+from nmt.kernels.library import function
 
 # As in int8_product.c.
 _BLOCK, _TOGETHER = 64, 4
@@ -27,16 +26,8 @@ class _Product(ctypes.Structure):
     ]
 
 
-@cache
 def _function() -> Any:
-    loaded = library()
-    # Without the instructions it is made of, the library does not have it.
-    if loaded is None or not hasattr(loaded, "multiply_int8"):
-        return None
-    function = loaded.multiply_int8
-    function.argtypes = [ctypes.POINTER(_Product), ctypes.c_int]
-    function.restype = ctypes.c_int
-    return function
+    return function("multiply_int8", _Product, ctypes.c_int)
 
 
 def can_multiply_int8() -> bool:

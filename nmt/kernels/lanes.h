@@ -68,7 +68,6 @@ INLINE lanes choose(int_lanes where, lanes this, lanes other) {
 INLINE uint_lanes widened(short_lanes x) { return (uint_lanes)_mm512_cvtepu16_epi32((__m256i)x); }
 INLINE short_lanes narrowed(uint_lanes x) { return (short_lanes)_mm512_cvtepi32_epi16((__m512i)x); }
 INLINE lanes larger(lanes a, lanes b) { return _mm512_max_ps(a, b); }
-INLINE lanes smaller(lanes a, lanes b) { return _mm512_min_ps(a, b); }
 #elif LANES == 8
 INLINE uint_lanes widened(short_lanes x) { return (uint_lanes)_mm256_cvtepu16_epi32((__m128i)x); }
 INLINE short_lanes narrowed(uint_lanes x) {
@@ -76,12 +75,10 @@ INLINE short_lanes narrowed(uint_lanes x) {
     return (short_lanes)_mm256_castsi256_si128(_mm256_permute4x64_epi64(twice, 0xd8));
 }
 INLINE lanes larger(lanes a, lanes b) { return _mm256_max_ps(a, b); }
-INLINE lanes smaller(lanes a, lanes b) { return _mm256_min_ps(a, b); }
 #else
 INLINE uint_lanes widened(short_lanes x) { return __builtin_convertvector(x, uint_lanes); }
 INLINE short_lanes narrowed(uint_lanes x) { return __builtin_convertvector(x, short_lanes); }
 INLINE lanes larger(lanes a, lanes b) { return choose(a > b, a, b); }
-INLINE lanes smaller(lanes a, lanes b) { return choose(a < b, a, b); }
 #endif
 
 /* Whether any lane is greater. */
@@ -130,7 +127,6 @@ INLINE lanes pair_sums(lanes a, lanes b) { return SHUFFLE(a, b, EVEN) + SHUFFLE(
 INLINE lanes sum(lanes a, lanes b) { return a + b; }
 REDUCED(total, sum)
 REDUCED(greatest, larger)
-REDUCED(least, smaller)
 
 /* exp(x) for x up to 88 within 2 units in the last place; below -87 it stays at exp(-87). The polynomial is that of
    expf in the Cephes library (Moshier). */

@@ -1,5 +1,6 @@
 """The C files of this folder as one library, compiled when first asked for and kept in the user's cache."""
 
+import contextlib
 import ctypes
 import hashlib
 import logging
@@ -10,6 +11,7 @@ import sys
 import tempfile
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -41,9 +43,23 @@ def library() -> ctypes.CDLL | None:
     try:
         return _load(compiler, _flags())
     except (OSError, subprocess.SubprocessError) as error:
-        said = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
-        _log.warning("decoding on a CPU is slower, for nmt's kernels cannot be compiled: %s", said[0])
+        said = str(getattr(error, "stderr", None) or "").strip() or str(error)
+        _log.warning(
+            "decoding on a CPU is slower, for nmt's kernels cannot be compiled: %s", said.splitlines()[0]
+        )
         return None
+
+
+@cache
+def function(name: str, job: type[ctypes.Structure], result: Any = None) -> Any:
+    """The function that takes such a job and a number of threads; None where there is no library, or the
+    processor has not the instructions that the function is made of."""
+    loaded = library()
+    if loaded is None or not hasattr(loaded, name):
+        return None
+    found = getattr(loaded, name)
+    found.argtypes, found.restype = [ctypes.POINTER(job), ctypes.c_int], result
+    return found
 
 
 def _flags() -> list[str]:
@@ -65,19 +81,20 @@ def _load(compiler: str, flags: list[str]) -> ctypes.CDLL:
     kept = _cache_folder() / f"kernels-{digest.hexdigest()[:16]}.so"
     if kept.is_file():
         return ctypes.CDLL(str(kept))
-    with tempfile.TemporaryDirectory(prefix="nmt-kernels-") as folder:
-        made = Path(folder) / kept.name
+    try:
+        kept.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder = tempfile.TemporaryDirectory(dir=kept.parent)
+    except OSError:
+        # Nowhere to keep it: the next process compiles again.
+        folder = tempfile.TemporaryDirectory()
+    with folder as name:
+        made = Path(name) / kept.name
         _compile(compiler, flags, made)
-        try:
-            kept.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            # Whole or not at all: several processes may be compiling.
-            part = kept.with_suffix(f".{os.getpid()}")
-            shutil.copyfile(made, part)
-            os.replace(part, kept)
-        except OSError:
-            # Nowhere to keep it: the next process compiles again.
-            return ctypes.CDLL(str(made))
-    return ctypes.CDLL(str(kept))
+        loaded = ctypes.CDLL(str(made))
+        # Whole or not at all: several processes may be compiling.
+        with contextlib.suppress(OSError):
+            made.replace(kept)
+        return loaded
 
 
 def _compile(compiler: str, flags: list[str], target: Path) -> None:

@@ -11,25 +11,35 @@ INLINE lanes load_logits(const void *from, int64_t at, int is_bfloat16) {
     return is_bfloat16 ? load_bfloat16((const uint16_t *)from + at) : load((const float *)from + at);
 }
 
+INLINE float logit(const void *logits, int64_t at, int is_bfloat16) {
+    if (!is_bfloat16) return ((const float *)logits)[at];
+    uint32_t bits = (uint32_t)((const uint16_t *)logits)[at] << 16;
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
 /* The last logits of a row, -inf behind them, which adds next to nothing to a sum. */
 INLINE lanes load_rest(const void *from, int64_t at, int64_t count, int is_bfloat16) {
     float values[LANES];
     store(values, all(-INFINITY));
-    for (int64_t lane = 0; lane < count; lane++) {
-        if (is_bfloat16) {
-            uint32_t bits = (uint32_t)((const uint16_t *)from)[at + lane] << 16;
-            memcpy(values + lane, &bits, sizeof bits);
-        } else {
-            values[lane] = ((const float *)from)[at + lane];
-        }
-    }
+    for (int64_t lane = 0; lane < count; lane++) values[lane] = logit(from, at + lane, is_bfloat16);
     return load(values);
 }
 
-INLINE void summarise_row(
-    const void *logits, int64_t row, float *maxima, float *log_sum, int64_t vocabulary, int64_t block,
-    int is_bfloat16) {
+typedef struct {
+    const void *logits; /* [N, V] */
+    float *maxima;      /* [N, M] */
+    float *log_sums;    /* [N] */
+    int64_t rows, vocabulary, block;
+    int is_bfloat16;
+} summary;
+
+INLINE void summarise_row(summary job, int64_t number, int is_bfloat16) {
+    const void *logits = job.logits;
+    int64_t vocabulary = job.vocabulary, block = job.block, row = number * vocabulary;
     int64_t blocks = vocabulary / block, vectors = vocabulary / LANES, rest = vocabulary % LANES;
+    float *maxima = job.maxima + number * blocks;
     lanes last = load_rest(logits, row + vectors * LANES, rest, is_bfloat16), most = last;
     for (int64_t m = 0; m < blocks; m++) {
         lanes found = load_logits(logits, row + m * block, is_bfloat16);
@@ -48,20 +58,16 @@ INLINE void summarise_row(
         for (int part = 0; part < 4; part++)
             sums[part] += exponential(load_logits(logits, row + (v + part) * LANES, is_bfloat16) - most);
     for (; v < vectors; v++) sums[0] += exponential(load_logits(logits, row + v * LANES, is_bfloat16) - most);
-    *log_sum = most[0] + logf(total((sums[0] + sums[1]) + (sums[2] + sums[3]))[0]);
+    job.log_sums[number] = most[0] + logf(total((sums[0] + sums[1]) + (sums[2] + sums[3]))[0]);
 }
 
-/* logits [N, V] -> maxima [N, M] and log_sums [N]. A block is a multiple of a vector. Where a logit is no number, the
-   sum is none. */
-void summarise_vocabulary(
-    const void *logits, float *maxima, float *log_sums, int64_t rows, int64_t vocabulary, int64_t block,
-    int is_bfloat16, int threads) {
-    int shared = threads > 1 && rows * vocabulary >= WORTH_SHARING / 8;
+/* A block is a multiple of a vector. Where a logit is no number, the sum is none. */
+void summarise_vocabulary(const summary *job, int threads) {
+    int shared = threads > 1 && job->rows * job->vocabulary >= WORTH_SHARING / 8;
 #pragma omp parallel for num_threads(threads) if (shared)
-    for (int64_t row = 0; row < rows; row++) {
-        float *own = maxima + row * (vocabulary / block);
-        if (is_bfloat16) summarise_row(logits, row * vocabulary, own, log_sums + row, vocabulary, block, 1);
-        else summarise_row(logits, row * vocabulary, own, log_sums + row, vocabulary, block, 0);
+    for (int64_t row = 0; row < job->rows; row++) {
+        if (job->is_bfloat16) summarise_row(*job, row, 1);
+        else summarise_row(*job, row, 0);
     }
 }
 
@@ -74,14 +80,6 @@ typedef struct {
     int64_t rows, beams, vocabulary, block, count;
     int is_bfloat16;
 } choice;
-
-INLINE float logit(const void *logits, int64_t at, int is_bfloat16) {
-    if (!is_bfloat16) return ((const float *)logits)[at];
-    uint32_t bits = (uint32_t)((const uint16_t *)logits)[at] << 16;
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
 
 /* The K greatest of what was offered so far, falling; of equals the older comes first. */
 typedef struct {

@@ -4,13 +4,22 @@ Shapes: N rows of logits, B sentences, W beams, V vocabulary, M whole blocks of 
 """
 
 import ctypes
-from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from nmt.kernels.library import library
+from nmt.kernels.library import function
+
+
+class _Summary(ctypes.Structure):
+    """`summary` of vocabulary.c."""
+
+    _fields_ = [
+        *((name, ctypes.c_void_p) for name in ("logits", "maxima", "log_sums")),
+        *((name, ctypes.c_int64) for name in ("rows", "vocabulary", "block")),
+        ("is_bfloat16", ctypes.c_int),
+    ]
 
 
 class _Choice(ctypes.Structure):
@@ -23,16 +32,12 @@ class _Choice(ctypes.Structure):
     ]
 
 
-@cache
-def _functions() -> Any:
-    loaded = library()
-    if loaded is None:
-        return None
-    summarise, choose = loaded.summarise_vocabulary, loaded.choose_continuations
-    summarise.argtypes = [*[ctypes.c_void_p] * 3, *[ctypes.c_int64] * 3, *[ctypes.c_int] * 2]
-    choose.argtypes = [ctypes.POINTER(_Choice), ctypes.c_int]
-    summarise.restype = choose.restype = None
-    return summarise, choose
+def _summarise() -> Any:
+    return function("summarise_vocabulary", _Summary)
+
+
+def _choose() -> Any:
+    return function("choose_continuations", _Choice)
 
 
 def can_search(logits: Tensor) -> bool:
@@ -41,7 +46,7 @@ def can_search(logits: Tensor) -> bool:
         logits.device.type == "cpu"
         and logits.dtype in (torch.float32, torch.bfloat16)
         and logits.is_contiguous()
-        and _functions() is not None
+        and _summarise() is not None
     )
 
 
@@ -57,8 +62,7 @@ def summarise_vocabulary(logits_NV: Tensor, *, block: int) -> tuple[Tensor, Tens
     rows, vocabulary = logits_NV.shape
     maxima_NM = torch.empty(rows, vocabulary // block)
     log_sums_N = torch.empty(rows)
-    summarise, _ = _functions()
-    summarise(
+    job = _Summary(
         logits_NV.data_ptr(),
         maxima_NM.data_ptr(),
         log_sums_N.data_ptr(),
@@ -66,8 +70,8 @@ def summarise_vocabulary(logits_NV: Tensor, *, block: int) -> tuple[Tensor, Tens
         vocabulary,
         block,
         logits_NV.dtype is torch.bfloat16,
-        torch.get_num_threads(),
     )
+    _summarise()(ctypes.byref(job), torch.get_num_threads())
     return maxima_NM, log_sums_N
 
 
@@ -99,6 +103,5 @@ def choose_continuations(
         count,
         logits_BWV.dtype is torch.bfloat16,
     )
-    _, choose = _functions()
-    choose(ctypes.byref(job), torch.get_num_threads())
+    _choose()(ctypes.byref(job), torch.get_num_threads())
     return values_BK, places_BK

@@ -82,6 +82,7 @@ def test_kernels_find_what_pytorch_finds(kind: DecodingPrecision, monkeypatch: p
     by_kernels = pieces(model, kind)
     monkeypatch.setattr(attention, "can_attend", lambda *tensors: False)
     monkeypatch.setattr(best_pieces, "can_search", lambda logits: False)
+    monkeypatch.setattr(packed_linear, "can_multiply_float32", lambda: False)
     monkeypatch.setattr(packed_linear, "can_multiply_int8", lambda: False)
     by_pytorch = pieces(model, kind)
     same = sum(a == b for a, b in zip(by_kernels, by_pytorch, strict=True))

@@ -1,23 +1,15 @@
 """The kernels as they are compiled for this processor, and for lesser ones."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
 
-from nmt.kernels import attention, float32_product, int8_product, library, vocabulary
-
-CACHED = (
-    library.library,
-    attention._function,
-    vocabulary._functions,
-    float32_product._function,
-    int8_product._function,
-)
+from nmt.kernels import library
 
 
 def forget() -> None:
-    for function in CACHED:
+    for function in (library.library, library.function):
         function.cache_clear()
 
 
@@ -37,3 +29,11 @@ def instructions(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
         assert library.library() is not None
         yield request.param
     forget()
+
+
+@pytest.fixture
+def set_threads() -> Iterator[Callable[[int], None]]:
+    """Set the number of PyTorch's threads until the test is over."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)

@@ -1,5 +1,7 @@
 """Attention in C is attention by its formula."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
@@ -91,18 +93,15 @@ def test_a_query_that_may_look_at_nothing_gets_zeros() -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
-def test_a_sentence_does_not_depend_on_its_neighbours_or_on_threads(threads: int) -> None:
+def test_a_sentence_does_not_depend_on_its_neighbours_or_on_threads(
+    threads: int, set_threads: Callable[[int], None]
+) -> None:
     torch.manual_seed(3)
     query, key, value = torch.randn(3, 7, 8, 128, 40)
     mask = random_mask(7, 1, 1, 128)
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        together = attend(query, key, value, mask)
-    finally:
-        torch.set_num_threads(before)
     alone = [attend(query[b : b + 1], key[b : b + 1], value[b : b + 1], mask[b : b + 1]) for b in range(7)]
-    assert torch.equal(together, torch.cat(alone))
+    set_threads(threads)
+    assert torch.equal(attend(query, key, value, mask), torch.cat(alone))
 
 
 def test_what_it_does_not_take() -> None:

@@ -49,7 +49,7 @@ def test_a_folder_that_cannot_be_written_is_no_obstacle(
     assert library.library() is not None
 
 
-@pytest.mark.parametrize("said", ["no such header\nand more", ""])
+@pytest.mark.parametrize("said", ["no such header\nand more", "", "\n"])
 def test_a_compiler_that_fails_is_named_in_one_line(
     said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,5 +1,7 @@
 """Maxima and sums over a vocabulary in C are those of PyTorch."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
@@ -67,17 +69,13 @@ def test_what_is_no_number_is_never_chosen() -> None:
     assert (places[1] >= 260).all()
 
 
-def test_rows_that_several_threads_share_are_the_same() -> None:
+def test_rows_that_several_threads_share_are_the_same(set_threads: Callable[[int], None]) -> None:
     logits = torch.randn(400, 8001)
-    before = torch.get_num_threads()
     found = []
-    try:
-        for threads in (1, 4):
-            torch.set_num_threads(threads)
-            summary = summarise_vocabulary(logits, block=64)
-            found.append((*summary, *chosen(logits.view(80, 5, -1), torch.zeros(80, 5), 9)))
-    finally:
-        torch.set_num_threads(before)
+    for threads in (1, 4):
+        set_threads(threads)
+        summary = summarise_vocabulary(logits, block=64)
+        found.append((*summary, *chosen(logits.view(80, 5, -1), torch.zeros(80, 5), 9)))
     assert all(torch.equal(*pair) for pair in zip(*found, strict=True))
 
 
