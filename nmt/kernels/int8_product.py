@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nmt.kernels.library import function
 
-# As in int8_product.c.
+# As in product.h and int8_product.c.
 _BLOCK, _TOGETHER = 64, 4
 
 
